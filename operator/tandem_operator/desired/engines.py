@@ -1,0 +1,105 @@
+"""Engines as data: how a worker of each is started, probed and ended."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tandem_operator.api import EngineType, Role, WorkerPool
+from tandem_operator.desired.names import HTTP_PORT, KV_PORT
+
+MODEL_MOUNT = "/models"
+NIXL_PORT = 5600
+
+_KV_ROLES: Mapping[Role, str] = {"prefill": "kv_producer", "decode": "kv_consumer", "mixed": "kv_both"}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One engine. Paths are HTTP paths on port `http`; times are seconds."""
+
+    command: tuple[str, ...]
+    arguments: Callable[[WorkerPool], list[str]]
+    ports: Mapping[str, int]
+    live: str
+    ready: str
+    grace: int
+    drain_delay: int = 0
+    shared_memory: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def model_path(pool: WorkerPool) -> str:
+    """Where the container finds the checkpoint."""
+    source = pool.spec.model.source
+    if source.pvc is None:
+        return source.path or ""
+    return f"{MODEL_MOUNT}/{source.pvc.path}".rstrip("/")
+
+
+def _native(pool: WorkerPool) -> list[str]:
+    spec = pool.spec
+    length = spec.model.max_model_len
+    return [
+        *("--model", model_path(pool), "--served-model-name", spec.model.name, "--role", spec.role),
+        *(
+            "--host",
+            "$(POD_IP)",
+            "--port",
+            str(HTTP_PORT),
+            "--kv-host",
+            "$(POD_IP)",
+            "--kv-port",
+            str(KV_PORT),
+        ),
+        *(("--max-model-len", str(length)) if length else ()),
+        *("--service", spec.service, "--pool", spec.pool, "--revision", spec.revision),
+    ]
+
+
+def _vllm(pool: WorkerPool) -> list[str]:
+    spec = pool.spec
+    length = spec.model.max_model_len
+    transfer = {"kv_connector": "NixlConnector", "kv_role": _KV_ROLES[spec.role]}
+    return [
+        *(
+            model_path(pool),
+            "--served-model-name",
+            spec.model.name,
+            "--host",
+            "$(POD_IP)",
+            "--port",
+            str(HTTP_PORT),
+        ),
+        *(("--max-model-len", str(length)) if length else ()),
+        *("--kv-transfer-config", json.dumps(transfer)),
+    ]
+
+
+PRESETS: Mapping[EngineType, Preset] = {
+    "native": Preset(
+        command=("tandem", "worker"),
+        arguments=_native,
+        ports={"http": HTTP_PORT, "kv": KV_PORT},
+        live="/healthz",
+        ready="/readyz",
+        grace=60,
+    ),
+    "vllm": Preset(
+        command=("vllm", "serve"),
+        arguments=_vllm,
+        ports={"http": HTTP_PORT, "nixl": NIXL_PORT},
+        live="/health",
+        ready="/health",
+        grace=90,
+        # vLLM aborts what runs when it is told to end: the router has to stop sending first.
+        drain_delay=30,
+        shared_memory=True,
+        env={
+            "VLLM_NIXL_SIDE_CHANNEL_HOST": "$(POD_IP)",
+            "VLLM_NIXL_SIDE_CHANNEL_PORT": str(NIXL_PORT),
+            # The user has no home and no entry in /etc/passwd; caches go where it may write.
+            "HOME": "/tmp",  # noqa: S108
+            "USER": "tandem",
+        },
+    ),
+}

@@ -1,0 +1,24 @@
+"""The images that the operator runs where a resource names none."""
+
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from tandem_operator.api import EngineType
+
+DISTRIBUTION = "tandem-serve"
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """One image a component. The vLLM image is upstream's; ours carry the operator's own version."""
+
+    router: str = f"tandem-router:{version(DISTRIBUTION)}"
+    native: str = f"tandem-worker:{version(DISTRIBUTION)}"
+    vllm: str = "vllm/vllm-openai:v0.11.0"
+
+    def engine(self, kind: EngineType) -> str:
+        """The image of a worker that runs this engine."""
+        return self.vllm if kind == "vllm" else self.native
+
+
+DEFAULT_IMAGES = Images()
