@@ -1,4 +1,7 @@
-"""Every Prometheus series of Tandem, in one place: base units, prefix `tandem_`. `docs/metrics.md` is made from it."""
+"""Every Prometheus series of Tandem, in one place: base units, prefix `tandem_`.
+
+`docs/metrics.md` is made from it.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -32,9 +35,13 @@ def _histogram(name: str, help_: str, *labels: str, buckets: tuple[float, ...] =
     return Metric(f"tandem_{name}", "histogram", help_, labels, buckets)
 
 
-ROUTER_REQUESTS = _counter("router_requests", "Requests answered, by HTTP status code.", "llmservice", "model", "code")
+ROUTER_REQUESTS = _counter(
+    "router_requests", "Requests answered, by HTTP status code.", "llmservice", "model", "code"
+)
 ROUTER_IN_FLIGHT = _gauge("router_requests_in_flight", "Requests being served now.", "llmservice", "model")
-ROUTER_TTFT = _histogram("router_ttft_seconds", "Request received to first token sent.", "llmservice", "model")
+ROUTER_TTFT = _histogram(
+    "router_ttft_seconds", "Request received to first token sent.", "llmservice", "model"
+)
 ROUTER_TPOT = _histogram(
     "router_tpot_seconds",
     "Mean time per output token after the first, per request.",
@@ -42,8 +49,12 @@ ROUTER_TPOT = _histogram(
     "model",
     buckets=TOKEN_LATENCY,
 )
-ROUTER_DURATION = _histogram("router_request_duration_seconds", "Request received to last byte sent.", "llmservice", "model")
-ROUTER_PREFILL = _histogram("router_prefill_seconds", "The prefill leg: sent to answered.", "llmservice", "model")
+ROUTER_DURATION = _histogram(
+    "router_request_duration_seconds", "Request received to last byte sent.", "llmservice", "model"
+)
+ROUTER_PREFILL = _histogram(
+    "router_prefill_seconds", "The prefill leg: sent to answered.", "llmservice", "model"
+)
 ROUTER_HANDOVER = _histogram(
     "router_handover_seconds", "Prefill leg answered to first token of the decode leg.", "llmservice", "model"
 )
@@ -63,23 +74,43 @@ ROUTER_PATH = _counter(
     "path",
     "reason",
 )
-ROUTER_PROMPT_TOKENS = _counter("router_prompt_tokens", "Prompt tokens, as the engines counted.", "llmservice", "model")
-ROUTER_OUTPUT_TOKENS = _counter("router_output_tokens", "Output tokens, as the engines counted.", "llmservice", "model")
-ROUTER_DISCONNECTS = _counter(
-    "router_client_disconnects", "Clients that left early, by phase (prefill, decode).", "llmservice", "model", "phase"
+ROUTER_PROMPT_TOKENS = _counter(
+    "router_prompt_tokens", "Prompt tokens, as the engines counted.", "llmservice", "model"
 )
-ROUTER_RETRIES = _counter("router_retries", "Legs sent again after a failure, by leg.", "llmservice", "model", "leg")
+ROUTER_OUTPUT_TOKENS = _counter(
+    "router_output_tokens", "Output tokens, as the engines counted.", "llmservice", "model"
+)
+ROUTER_DISCONNECTS = _counter(
+    "router_client_disconnects",
+    "Clients that left early, by phase (prefill, decode).",
+    "llmservice",
+    "model",
+    "phase",
+)
+ROUTER_RETRIES = _counter(
+    "router_retries", "Legs sent again after a failure, by leg.", "llmservice", "model", "leg"
+)
 ROUTER_KV_RELEASES = _counter(
-    "router_kv_releases", "Handles that the router released itself, by reason.", "llmservice", "model", "reason"
+    "router_kv_releases",
+    "Handles that the router released itself, by reason.",
+    "llmservice",
+    "model",
+    "reason",
 )
 ROUTER_ENDPOINTS = _gauge("router_endpoints", "Workers known to the router.", "llmservice", "role", "state")
 
 _WORKER = ("llmservice", "pool", "role")
-WORKER_INFO = _gauge("worker_info", "Constant 1; the labels tell what runs.", *_WORKER, "model", "revision", "device")
+WORKER_INFO = _gauge(
+    "worker_info", "Constant 1; the labels tell what runs.", *_WORKER, "model", "revision", "device"
+)
 WORKER_RUNNING = _gauge("worker_requests_running", "Sequences in the running batch.", *_WORKER)
 WORKER_WAITING = _gauge("worker_requests_waiting", "Sequences waiting for a place in the batch.", *_WORKER)
-WORKER_BACKLOG = _gauge("worker_prefill_backlog_tokens", "Prompt tokens accepted and not yet computed.", *_WORKER)
-WORKER_QUEUE_WAIT = _histogram("worker_queue_wait_seconds", "Request accepted to its first scheduled step.", *_WORKER)
+WORKER_BACKLOG = _gauge(
+    "worker_prefill_backlog_tokens", "Prompt tokens accepted and not yet computed.", *_WORKER
+)
+WORKER_QUEUE_WAIT = _histogram(
+    "worker_queue_wait_seconds", "Request accepted to its first scheduled step.", *_WORKER
+)
 WORKER_STEP = _histogram(
     "worker_step_seconds",
     "One engine step, by what it held (prefill, decode, mixed).",
@@ -88,22 +119,35 @@ WORKER_STEP = _histogram(
     buckets=TOKEN_LATENCY,
 )
 WORKER_PROMPT_TOKENS = _counter("worker_prompt_tokens", "Prompt tokens of accepted requests.", *_WORKER)
-WORKER_PREFIX_HIT_TOKENS = _counter("worker_prefix_hit_tokens", "Prompt tokens found in the prefix cache.", *_WORKER)
+WORKER_PREFIX_HIT_TOKENS = _counter(
+    "worker_prefix_hit_tokens", "Prompt tokens found in the prefix cache.", *_WORKER
+)
 WORKER_OUTPUT_TOKENS = _counter("worker_output_tokens", "Tokens sampled.", *_WORKER)
-WORKER_PREEMPTIONS = _counter("worker_preemptions", "Sequences put back to waiting for want of KV blocks.", *_WORKER)
+WORKER_PREEMPTIONS = _counter(
+    "worker_preemptions", "Sequences put back to waiting for want of KV blocks.", *_WORKER
+)
 WORKER_KV_BLOCKS = _gauge("worker_kv_blocks", "KV blocks by state (used, cached, free).", *_WORKER, "state")
 WORKER_KV_USAGE = _gauge("worker_kv_usage_ratio", "Used KV blocks over all KV blocks, 0 to 1.", *_WORKER)
 WORKER_LEASES = _gauge("worker_kv_leases", "Handles and reservations that are leased now.", *_WORKER)
 WORKER_LEASES_ENDED = _counter(
-    "worker_kv_leases_ended", "Leases that ended, by how (pulled, cancelled, failed, expired).", *_WORKER, "reason"
+    "worker_kv_leases_ended",
+    "Leases that ended, by how (pulled, used, cancelled, failed, expired).",
+    *_WORKER,
+    "reason",
 )
-WORKER_TRANSFER_BYTES = _counter("worker_kv_transfer_bytes", "KV bytes moved, by direction (in, out).", *_WORKER, "direction")
+WORKER_TRANSFER_BYTES = _counter(
+    "worker_kv_transfer_bytes", "KV bytes moved, by direction (in, out).", *_WORKER, "direction"
+)
 WORKER_TRANSFER_SECONDS = _histogram(
     "worker_kv_transfer_seconds", "One hand-over's transfer, by direction (in, out).", *_WORKER, "direction"
 )
-WORKER_TRANSFER_FAILURES = _counter("worker_kv_transfer_failures", "Transfers that failed, by reason.", *_WORKER, "reason")
+WORKER_TRANSFER_FAILURES = _counter(
+    "worker_kv_transfer_failures", "Transfers that failed, by reason.", *_WORKER, "reason"
+)
 
-OPERATOR_RECONCILES = _counter("operator_reconciles", "Reconcile passes by kind and result (ok, error).", "kind", "result")
+OPERATOR_RECONCILES = _counter(
+    "operator_reconciles", "Reconcile passes by kind and result (ok, error).", "kind", "result"
+)
 OPERATOR_RECONCILE_SECONDS = _histogram("operator_reconcile_seconds", "One reconcile pass.", "kind")
 _POOL = ("namespace", "llmservice", "pool", "role")
 POOL_REPLICAS = _gauge("pool_replicas", "Replicas of a pool by state (desired, ready).", *_POOL, "state")
@@ -115,6 +159,8 @@ PLANNER_DECISIONS = _counter(
     "direction",
     "reason",
 )
-PLANNER_ERRORS = _counter("planner_errors", "Planner passes without an observation, by reason.", "namespace", "llmservice", "reason")
+PLANNER_ERRORS = _counter(
+    "planner_errors", "Planner passes without an observation, by reason.", "namespace", "llmservice", "reason"
+)
 
 ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
