@@ -1,4 +1,4 @@
-"""The seam between the planner and what it scales: a cluster (`tandem operator`) or processes (`tandem up`)."""
+"""The seam between the planner and what it scales: a cluster's pools or this machine's processes."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -55,5 +55,5 @@ class ScaleTarget(Protocol):
         """Scale the pools and publish the decision; also called when nothing changes."""
 
 
-# Runs until cancelled. The first argument gives the newest accepted service, so that an edit needs no restart.
+# Runs until cancelled. The first argument gives the newest accepted service: an edit needs no restart.
 Autoscaler = Callable[[Callable[[], LLMService], ScaleTarget], Awaitable[None]]
