@@ -125,8 +125,8 @@ class Accelerator(Api):
 class Resources(Api):
     """Requests and limits of each worker, as in a container."""
 
-    requests: dict[ResourceName, Quantity] = Field(default_factory=dict, max_length=16)
-    limits: dict[ResourceName, Quantity] = Field(default_factory=dict, max_length=16)
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
 
 
 class Pool(Api):

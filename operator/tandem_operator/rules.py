@@ -1,0 +1,148 @@
+"""Rules across fields, each twice: CEL for API servers that know it, Python for the operator."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tandem_operator.api import (
+    Api,
+    EnvVar,
+    LLMService,
+    LLMServiceSpec,
+    ModelSource,
+    PersistentVolumeClaimSource,
+    Pool,
+    WorkerPoolSpec,
+)
+
+MAX_NAME = 40
+RESERVED_ENV = ("POD_IP", "POD_NAME")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What must hold for every value of one type. `field` is where the user should look, below that value."""
+
+    message: str
+    cel: str
+    holds: Callable[[Any], bool]
+    field: str = ""
+
+
+def _ordered(low: int | None, high: int | None) -> bool:
+    return low is None or high is None or low <= high
+
+
+def _complete(spec: LLMServiceSpec) -> bool:
+    roles = {pool.role for pool in spec.pools}
+    return "mixed" in roles or roles >= {"prefill", "decode"}
+
+
+def _scalable(spec: LLMServiceSpec) -> bool:
+    bounded = all((pool.min_replicas or 0) >= 1 and pool.max_replicas is not None for pool in spec.pools)
+    return spec.autoscaling.mode != "slo" or bounded
+
+
+def _inside(claim: PersistentVolumeClaimSource) -> bool:
+    return not claim.path.startswith("/") and ".." not in claim.path.split("/")
+
+
+_BOUNDS = (
+    Rule(
+        "minReplicas must not be greater than maxReplicas",
+        "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+        lambda pool: _ordered(pool.min_replicas, pool.max_replicas),
+        "minReplicas",
+    ),
+    Rule(
+        "replicas must not be less than minReplicas",
+        "!has(self.minReplicas) || self.minReplicas <= self.replicas",
+        lambda pool: _ordered(pool.min_replicas, pool.replicas),
+        "replicas",
+    ),
+    Rule(
+        "replicas must not be greater than maxReplicas",
+        "!has(self.maxReplicas) || self.replicas <= self.maxReplicas",
+        lambda pool: _ordered(pool.replicas, pool.max_replicas),
+        "replicas",
+    ),
+)
+
+RULES: Mapping[type[Api], tuple[Rule, ...]] = {
+    LLMService: (
+        Rule(
+            f"the name must be at most {MAX_NAME} of a-z, 0-9 and -, start with a letter and not end with -",
+            f"self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')"
+            f" && size(self.metadata.name) <= {MAX_NAME}",
+            lambda service: _is_name(service.metadata.name),
+            "metadata.name",
+        ),
+    ),
+    ModelSource: (
+        Rule(
+            "give exactly one of path and pvc",
+            "has(self.path) != has(self.pvc)",
+            lambda source: (source.path is None) != (source.pvc is None),
+        ),
+    ),
+    PersistentVolumeClaimSource: (
+        Rule(
+            "path is relative to the claim's root and must stay inside it",
+            "!self.path.startsWith('/') && !self.path.matches('(^|/)[.][.](/|$)')",
+            _inside,
+            "path",
+        ),
+    ),
+    EnvVar: (
+        Rule(
+            "POD_IP, POD_NAME and names that start with TANDEM_ are the operator's",
+            "!(self.name in ['POD_IP', 'POD_NAME']) && !self.name.startsWith('TANDEM_')",
+            lambda variable: variable.name not in RESERVED_ENV and not variable.name.startswith("TANDEM_"),
+            "name",
+        ),
+    ),
+    Pool: (
+        *_BOUNDS,
+        Rule(
+            "the name router is taken by the router",
+            "self.name != 'router'",
+            lambda pool: pool.name != "router",
+            "name",
+        ),
+    ),
+    LLMServiceSpec: (
+        Rule(
+            "pools need one of role mixed, or one of role prefill and one of role decode",
+            "self.pools.exists(p, p.role == 'mixed') || (self.pools.exists(p, p.role == 'prefill')"
+            " && self.pools.exists(p, p.role == 'decode'))",
+            _complete,
+            "pools",
+        ),
+        Rule(
+            "connector native needs engine type native",
+            "self.kvTransfer.connector != 'native' || self.engine.type == 'native'",
+            lambda spec: spec.kv_transfer.connector != "native" or spec.engine.type == "native",
+            "kvTransfer.connector",
+        ),
+        Rule(
+            "connector nixl needs engine type vllm",
+            "self.kvTransfer.connector != 'nixl' || self.engine.type == 'vllm'",
+            lambda spec: spec.kv_transfer.connector != "nixl" or spec.engine.type == "vllm",
+            "kvTransfer.connector",
+        ),
+        Rule(
+            "mode slo needs minReplicas of at least 1 and maxReplicas in every pool",
+            "self.autoscaling.mode != 'slo' || self.pools.all(p,"
+            " has(p.minReplicas) && p.minReplicas >= 1 && has(p.maxReplicas))",
+            _scalable,
+            "autoscaling.mode",
+        ),
+    ),
+    WorkerPoolSpec: _BOUNDS,
+}
+
+
+def _is_name(name: str) -> bool:
+    letters = name.replace("-", "")
+    plain = letters.isascii() and letters.isalnum() and name == name.lower()
+    return plain and name[0].isalpha() and not name.endswith("-") and len(name) <= MAX_NAME
