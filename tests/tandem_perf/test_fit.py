@@ -3,6 +3,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tandem_perf.fit import (
     DecodeSample,
     PrefillSample,

@@ -3,6 +3,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tandem_perf.latency import Chunk, DecodeModel, LatencyModel, PrefillModel, TransferModel
 
 

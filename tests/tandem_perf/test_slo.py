@@ -1,10 +1,7 @@
-import contextlib
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from tandem_perf.duration import format_duration, parse_duration
+
 from tandem_perf.slo import LoadPoint, Outcome, Slo, attainment, goodput, highest_rate, mean_tpot
 
 SLO = Slo(ttft=0.5, tpot=0.04)
@@ -40,28 +37,3 @@ def test_tpot_leaves_out_the_first_token() -> None:
 def test_impossible_objectives_are_refused(ttft: float, tpot: float, share: float) -> None:
     with pytest.raises(ValueError, match="must be"):
         Slo(ttft, tpot, share)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("500ms", 0.5), ("1.5s", 1.5), ("2m", 120), ("1h30m", 5400), ("250us", 0.00025)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == pytest.approx(seconds)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "5", "ms", "-5s", "5 s", "0s", "1d", "5s\n", "\uff11s", "9" * 400 + "s", "1e3s"]
-)
-def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"duration|longer"):
-        parse_duration(text)
-
-
-@given(st.text(max_size=8))
-def test_any_text_parses_to_a_positive_number_or_a_value_error(text: str) -> None:
-    with contextlib.suppress(ValueError):
-        assert parse_duration(text) > 0
-
-
-def test_durations_read_well() -> None:
-    assert [format_duration(s) for s in (0.04, 0.412, 300)] == ["40 ms", "0.412 s", "5 min"]

@@ -1,4 +1,4 @@
-"""The planner's vocabulary: what it sees, what it remembers, what it decides. Times are seconds of one clock."""
+"""The planner's vocabulary: what it sees, remembers and decides. Times are seconds of one clock."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +47,11 @@ class PoolObservation:
     """Share of the time in steps that held prompt tokens, mean over the workers."""
     prefill_rate: float | None
     """Prompt tokens computed in a busy second of one worker; None when none were."""
+
+    @property
+    def demand(self) -> int:
+        """Requests at the workers now."""
+        return self.running + self.waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class PoolMemory:
     current: int
     changed_at: float | None = None
     settled_at: float | None = None
-    """Last time that the pool changed or had replicas starting: older metrics speak of another size."""
+    """When the pool last grew or the new replicas still started: earlier metrics show a smaller pool."""
     starting_since: float | None = None
     over: int = 0
     """Passes in a row that asked for growth."""

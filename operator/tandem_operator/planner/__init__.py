@@ -1,0 +1,1 @@
+"""Sizes the pools for the objective: `plan` decides, `loop` carries it out."""

@@ -1,0 +1,38 @@
+"""What the planner remembers of a pool between passes, and how that changes."""
+
+from dataclasses import replace
+
+from tandem_operator.planner.types import Limit, PlannerConfig, PoolMemory, PoolState
+
+
+def refresh(memory: PoolMemory | None, pool: PoolState, now: float, config: PlannerConfig) -> PoolMemory:
+    """The memory brought up to date with the pool. A change made elsewhere counts like an own one."""
+    if memory is None:
+        memory = PoolMemory(pool.current)
+    if memory.current != pool.current:
+        memory = changed(memory, pool.current, now)
+    starting_since, settled_at = None, memory.settled_at
+    if pool.ready < pool.current:
+        starting_since = now if memory.starting_since is None else memory.starting_since
+        if settled_at is not None and starting_since - settled_at < config.start_patience:
+            settled_at = now
+    limits = {size: limit for size, limit in memory.limits.items() if now - limit.at < config.remember}
+    return replace(memory, starting_since=starting_since, settled_at=settled_at, limits=limits)
+
+
+def changed(memory: PoolMemory, replicas: int, now: float, demand: int | None = None) -> PoolMemory:
+    """The pool goes to `replicas`. `demand`: requests at once that the earlier size was too small for."""
+    limits = memory.limits
+    if demand is not None:
+        known = limits.get(memory.current)
+        limits = {**limits, memory.current: Limit(min(demand, known.demand) if known else demand, now)}
+    grew = replicas > memory.current
+    return replace(
+        memory,
+        current=replicas,
+        changed_at=now,
+        settled_at=now if grew else memory.settled_at,
+        over=0,
+        fits_since=None,
+        limits=limits,
+    )
