@@ -1,4 +1,4 @@
-"""The KV service's messages: old receivers keep what newer senders add; generated code matches the proto file."""
+"""The KV messages: old receivers keep what newer senders add; generated code matches the proto file."""
 
 import sys
 from pathlib import Path
