@@ -1,0 +1,53 @@
+"""`make e2e`: prepare, enter the namespaces, bring the cluster up, play the scenario, report."""
+
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+from tandem_e2e import inside, outside
+from tandem_e2e.cluster import sandbox
+from tandem_e2e.settings import from_environment
+from tandem_e2e.steps import Steps, table
+
+USAGE = "usage: bash e2e/cluster/run.sh   (settings are environment variables: docs/e2e.md)"
+
+
+def main(arguments: list[str]) -> int:
+    """Run everything; 0 when every step passed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    match arguments:
+        case []:
+            return _outside()
+        case ["--inside", rundir]:
+            return sandbox.as_init(lambda: inside.main(Path(rundir), from_environment()))
+        case _:
+            print(USAGE, file=sys.stderr)
+            return 2
+
+
+def _outside() -> int:
+    settings = from_environment()
+    rundir = Path(tempfile.mkdtemp(prefix=sandbox.CGROUP_PREFIX))
+    rundir.chmod(0o755)
+    record = rundir / "steps.jsonl"
+    try:
+        if settings.kubeconfig is not None:
+            return inside.on_given_cluster(rundir, settings, settings.kubeconfig)
+        if os.geteuid() != 0:
+            print("needs root to make a cluster, or KUBECONFIG and E2E_IMAGE to use one", file=sys.stderr)
+            return 1
+        outside.prepare(rundir, settings, Steps(record))
+        return sandbox.enter(rundir)
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        print(f"\n{table(record)}", flush=True)
+        shutil.rmtree(rundir, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
