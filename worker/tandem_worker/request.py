@@ -28,6 +28,7 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     seed: int | None = None
     stop_token_ids: frozenset[int] = frozenset()
+    ignore_eos: bool = False
     num_logprobs: int | None = None
 
 
@@ -50,11 +51,15 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class SeedToken:
-    """The first output token, sampled by the prefill worker: the decode worker goes on after it."""
+class SampledToken:
+    """A new token and, when asked for, its log-probabilities."""
 
     token_id: int
     logprobs: TokenLogprobs | None = None
+
+
+SeedToken = SampledToken
+"""The first output token, sampled by the prefill worker: the decode worker goes on after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +106,8 @@ class StepReport:
     num_prefill_tokens: int = 0
     num_decode_tokens: int = 0
     queue_waits: tuple[float, ...] = field(default=())
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing was computed: no work, or no room until blocks are released."""
+        return self.num_prefill_tokens + self.num_decode_tokens == 0

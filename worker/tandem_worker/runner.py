@@ -1,0 +1,66 @@
+"""Runs chunks on a device: the model, the KV cache tensor and the sampler."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tandem_worker.engine import ModelInfo
+from tandem_worker.errors import KvDataError
+from tandem_worker.model.batch import make_batch
+from tandem_worker.model.transformer import Transformer
+from tandem_worker.request import SampledToken
+from tandem_worker.sampler import sample
+from tandem_worker.sequence import Chunk
+
+
+class TorchRunner:
+    """A `ModelRunner`. Its cache is one tensor [num_layers, 2, num_blocks, block_size, num_kv_heads, head_dim]."""
+
+    def __init__(self, model: Transformer, info: ModelInfo) -> None:
+        layout = info.layout
+        self.info = info
+        self._model = model
+        self._device = model.cos.device
+        shape = (
+            layout.num_layers,
+            2,
+            info.num_blocks,
+            layout.block_size,
+            layout.num_kv_heads,
+            layout.head_dim,
+        )
+        # Zeros, not garbage: a NaN in a masked slot would still spoil the sum over it.
+        self._kv = torch.zeros(shape, dtype=model.cos.dtype, device=self._device)
+
+    @torch.inference_mode()
+    def run(self, chunks: Sequence[Chunk]) -> list[SampledToken | None]:
+        """Writes the chunks' KV; returns a token for each chunk that samples, in the order of `chunks`."""
+        batch = make_batch(chunks, self.info.layout.block_size, self._device)
+        logits = self._model.forward(batch, self._kv)
+        sampling = [chunk.sequence for chunk in batch.chunks if chunk.samples]
+        tokens = dict(zip(map(id, sampling), sample(logits, sampling), strict=True)) if sampling else {}
+        return [tokens.get(id(chunk.sequence)) for chunk in chunks]
+
+    @torch.inference_mode()
+    def read_blocks(self, block_ids: Sequence[int]) -> bytes:
+        """The KV of blocks, C order, in the machine's byte order (little endian on all that run torch)."""
+        blocks = self._kv[:, :, self._index(block_ids)].cpu()
+        return blocks.view(torch.uint8).numpy().tobytes()
+
+    @torch.inference_mode()
+    def write_blocks(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
+        """Fills blocks from bytes. Raises `KvDataError` when the size is not theirs."""
+        wanted = self.info.layout.block_bytes * len(block_ids)
+        view = memoryview(data).cast("B")
+        if len(view) != wanted:
+            raise KvDataError(f"{len(block_ids)} KV blocks are {wanted} bytes, but {len(view)} came")
+        if not wanted:
+            return
+        raw = torch.empty(wanted, dtype=torch.uint8)
+        memoryview(raw.numpy())[:] = view
+        blocks = raw.view(self._kv.dtype).view(*self._kv.shape[:2], len(block_ids), *self._kv.shape[3:])
+        self._kv[:, :, self._index(block_ids)] = blocks.to(self._device)
+
+    def _index(self, block_ids: Sequence[int]) -> Tensor:
+        return torch.tensor(list(block_ids), dtype=torch.int64, device=self._device)
