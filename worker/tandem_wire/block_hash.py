@@ -1,4 +1,4 @@
-"""Chained block hashes: a block's hash names its tokens and all tokens before them. Worker and router agree on them."""
+"""Chained block hashes: a block's hash names its tokens and all before them. Router and workers agree."""
 
 import struct
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ def root_hash(salt: str = "") -> bytes:
 
 
 def block_hash(parent: bytes, token_ids: Sequence[int]) -> bytes:
-    """The hash of one full block: SHA-256 over the parent's hash and the token ids as little-endian uint32."""
+    """The hash of a full block: SHA-256 of the parent's hash and the token ids as little-endian uint32."""
     return sha256(parent + struct.pack(f"<{len(token_ids)}I", *token_ids)).digest()
 
 
 def block_hashes(token_ids: Sequence[int], block_size: int, salt: str = "") -> list[bytes]:
-    """The hashes of all full blocks of a prompt, first to last; the tokens of a last, partial block have none."""
+    """The hashes of all full blocks of a prompt, in order; a last, partial block has none."""
     hashes: list[bytes] = []
     parent = root_hash(salt)
     for start in range(0, len(token_ids) - block_size + 1, block_size):

@@ -7,13 +7,13 @@ from tandem_worker.request import Request, SamplingParams
 
 
 def check_request(request: Request, vocab_size: int, max_model_len: int) -> None:
-    """Raises `RequestTooLongError` or `InvalidRequestError` for what could never run, or would break the model."""
+    """Raises `RequestTooLongError` or `InvalidRequestError` for what can never run here."""
     prompt = request.prompt_token_ids
     if not prompt:
         raise InvalidRequestError("the prompt is empty")
     if len(prompt) >= max_model_len:
         raise RequestTooLongError(
-            f"the prompt has {len(prompt)} tokens: with one new token it exceeds the maximum of {max_model_len}"
+            f"the prompt has {len(prompt)} tokens: with a new one that exceeds the maximum of {max_model_len}"
         )
     if min(prompt) < 0 or max(prompt) >= vocab_size:
         raise InvalidRequestError(

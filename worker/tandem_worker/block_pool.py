@@ -1,4 +1,4 @@
-"""Paged KV blocks: reference counts, the prefix cache over full blocks, and least-recently-used eviction. No torch."""
+"""Paged KV blocks: reference counts, a prefix cache over full blocks, LRU eviction. No torch."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from tandem_worker.kv import AllBlocksCleared, BlocksRemoved, BlockStored, KvEve
 
 
 class BlockPool:
-    """Hands out block ids. A block is used (referenced), or free; a free block may still be cached under its hash.
+    """Hands out block ids. A block is used (referenced) or free; a free one may still be cached.
 
     Cached free blocks are evicted only when no other free block is left, the least recently released first.
     """
@@ -35,7 +35,7 @@ class BlockPool:
         return len(self._by_hash)
 
     def match(self, hashes: Iterable[bytes]) -> list[int]:
-        """The blocks of the longest cached prefix. Changes nothing: `acquire` them before the next `allocate`."""
+        """The blocks of the longest cached prefix. Changes nothing: `acquire` them before any `allocate`."""
         block_ids: list[int] = []
         for block_hash in hashes:
             block_id = self._by_hash.get(block_hash)
@@ -45,7 +45,7 @@ class BlockPool:
         return block_ids
 
     def num_free_after(self, matched: Sequence[int], num_new: int) -> int:
-        """Free blocks left after `acquire(matched)` and `allocate(num_new)`; negative when they do not fit."""
+        """Free blocks after `acquire(matched)` and `allocate(num_new)`; negative when they do not fit."""
         return len(self._free) - num_new - sum(self._num_refs[block_id] == 0 for block_id in matched)
 
     def acquire(self, block_ids: Iterable[int]) -> None:
@@ -56,7 +56,7 @@ class BlockPool:
             self._num_refs[block_id] += 1
 
     def allocate(self, num_blocks: int) -> list[int]:
-        """Takes free blocks, with one reference each. The caller checks `num_free` first: IndexError when short."""
+        """Takes free blocks, with one reference each. IndexError when short: the caller checks `num_free`."""
         if num_blocks > len(self._free):
             raise IndexError(f"{num_blocks} blocks asked of {len(self._free)} free ones")
         block_ids = [self._free.popitem(last=False)[0] for _ in range(num_blocks)]
@@ -66,7 +66,7 @@ class BlockPool:
         return block_ids
 
     def release(self, block_ids: Sequence[int]) -> None:
-        """Drops a reference from each block of one sequence, last block first, so that prefixes outlive their ends."""
+        """Drops a reference from each block of a sequence, last first: prefixes outlive their ends."""
         for block_id in reversed(block_ids):
             if self._num_refs[block_id] == 0:
                 raise ValueError(f"block {block_id} is free already")
@@ -76,7 +76,7 @@ class BlockPool:
                 self._free.move_to_end(block_id, last=self._stored[block_id] is not None)
 
     def register(self, block_id: int, block: BlockStored) -> None:
-        """Enters a used, computed block into the prefix cache. A second block with the same hash stays out of it."""
+        """Enters a used, computed block into the prefix cache. A second one with the same hash stays out."""
         if block.block_hash in self._by_hash or self._stored[block_id] is not None:
             return
         self._by_hash[block.block_hash] = block_id
@@ -88,8 +88,11 @@ class BlockPool:
         return [block for block_id in self._by_hash.values() if (block := self._stored[block_id]) is not None]
 
     def drain_events(self) -> list[KvEvent]:
-        """The changes of the prefix cache since the last call. Never more than two for each block of the pool:
-        if more happened, `AllBlocksCleared` and what is cached now stand for them."""
+        """The changes of the prefix cache since the last call.
+
+        At most two for each block of the pool: if more happened, `AllBlocksCleared` and what is cached now
+        stand for them.
+        """
         events, self._events = self._events, []
         return events
 

@@ -14,10 +14,10 @@ Device = Literal["auto", "cpu", "cuda"]
 class EngineConfig:
     """`model` is a folder as Hugging Face writes it. Raises `ConfigError` for impossible values.
 
-    `dtype` auto: the checkpoint's on CUDA, float32 on a CPU. `num_blocks` None: as many as `kv_memory_bytes` holds,
-    and that, when None too, follows from the device's free memory. `max_batched_tokens` bounds one step, so long
-    prompts are prefilled in chunks of it. `random_weights`: config.json is enough, weights come from `seed`.
-    `cache_salt` keeps prefix hashes of different models apart.
+    `dtype` auto: the checkpoint's on CUDA, float32 on a CPU. `num_blocks` None: as many as `kv_memory_bytes`
+    holds, and that, when None too, follows from the device's free memory. `max_batched_tokens` bounds a step,
+    so long prompts are prefilled in chunks of it. `random_weights`: config.json is enough, weights come from
+    `seed`. `cache_salt` keeps prefix hashes of different models apart.
     """
 
     model: Path

@@ -1,8 +1,8 @@
-"""The engine: schedule, run, take in the new tokens. Synchronous and for one thread; does no I/O and knows no torch."""
+"""The engine: schedule, run, take in the new tokens. Synchronous, for one thread; no I/O, no torch."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from random import Random
+from secrets import randbits
 from typing import Protocol
 
 from tandem_worker.admission import check_request
@@ -52,15 +52,23 @@ class ModelRunner(Protocol):
     def write_blocks(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None: ...
 
 
+def _new_seed() -> int:
+    return randbits(64)
+
+
 class Engine:
     """Runs requests to their end, one token for each decoding sequence and step.
 
-    When `step` raises, the runner failed: the tokens of that step are lost, all sequences are as before, and the
-    step can be tried again or the requests aborted.
+    When `step` raises, the runner failed: the sequences are as before, so the step can be tried again, or the
+    requests aborted.
     """
 
     def __init__(
-        self, config: EngineConfig, runner: ModelRunner, clock: Callable[[], float], rng: Random | None = None
+        self,
+        config: EngineConfig,
+        runner: ModelRunner,
+        clock: Callable[[], float],
+        new_seed: Callable[[], int] = _new_seed,
     ) -> None:
         info = runner.info
         self.layout = info.layout
@@ -71,7 +79,7 @@ class Engine:
         self.eos_token_ids = info.eos_token_ids
         self._runner = runner
         self._clock = clock
-        self._rng = rng or Random()
+        self._new_seed = new_seed
         self._pool = BlockPool(info.num_blocks)
         self._cache = KvCache(self._pool, self.block_size, config.cache_salt)
         self._scheduler = Scheduler(self._cache, config.max_num_seqs, config.max_batched_tokens)
@@ -135,7 +143,7 @@ class Engine:
         return self._handover.release_reservation(reservation_id)
 
     def plan_import(self, request: Request, reservation_id: str | None = None) -> ImportPlan | None:
-        """Makes room for a prompt whose KV comes from another worker; None: no room now. Raises as `add` does.
+        """Makes room for a prompt whose KV comes from another worker; None: no room now. Raises as `add`.
 
         Write the plan's blocks, then `commit_import`; or `cancel_import`. A used up reservation ends.
         """
@@ -160,7 +168,7 @@ class Engine:
         return request_id in self._handover.imports and self.abort(request_id)
 
     def read_blocks(self, block_ids: Sequence[int]) -> bytes:
-        """The KV of blocks as [num_layers, 2, len(block_ids), block_size, num_kv_heads, head_dim], C order."""
+        """The KV of blocks, [num_layers, 2, len(block_ids), block_size, num_kv_heads, head_dim], C order."""
         return self._runner.read_blocks(block_ids)
 
     def write_blocks(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None:
@@ -202,9 +210,7 @@ class Engine:
         if request.request_id in self._sequences or request.request_id in self._handover.held:
             raise DuplicateRequestError(f"request {request.request_id} is here already")
         seed = request.sampling.seed
-        seq = Seq(
-            request, self._rng.getrandbits(64) if seed is None else seed, self._num_arrived, self._clock()
-        )
+        seq = Seq(request, self._new_seed() if seed is None else seed, self._num_arrived, self._clock())
         self._num_arrived += 1
         self._sequences[request.request_id] = seq
         return seq

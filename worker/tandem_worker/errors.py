@@ -1,4 +1,4 @@
-"""What can go wrong in a worker, by who must act: the operator of the worker, the client, or the other worker."""
+"""What can go wrong in a worker, by who must act: who runs it, the client, or the other worker."""
 
 
 class WorkerError(Exception):

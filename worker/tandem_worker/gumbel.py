@@ -1,7 +1,7 @@
-"""Gumbel noise that depends on (seed, output position, token id) only: sampling is the same in any batch, on any device.
+"""Gumbel noise that depends on (seed, output position, token id) only: the same in any batch, on any device.
 
-Adding it to log-probabilities and taking the maximum samples from them (Gumbel, 1954). The noise is a hash of its
-coordinates (Wellons' lowbias32), so a sequence that moves to another worker goes on with the same draws.
+Adding it to log-probabilities and taking the maximum samples from them (Gumbel, 1954). The noise is a hash of
+its coordinates (Wellons' lowbias32), so a sequence that moves to another worker goes on with the same draws.
 """
 
 from collections.abc import Sequence

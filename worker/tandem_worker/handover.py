@@ -1,4 +1,4 @@
-"""KV that is between two workers: held for another one, awaited from another one, or reserved for it. No torch."""
+"""KV between two workers: held for another one, awaited from another one, or reserved for it. No torch."""
 
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ class Handover:
         return block_ids is not None
 
     def plan(self, seq: Sequence, reservation_id: str | None) -> ImportPlan | None:
-        """Gives an import its seat and blocks, with the reservation's first; None: no room now, nothing changed."""
+        """Gives an import its seat and blocks, the reservation's first; None: no room now."""
         reserved = self.reserved.get(reservation_id, ()) if reservation_id is not None else ()
         num_free_after = self.cache.num_free_after(seq) + len(reserved)
         covered = len(reserved) >= self.cache.num_blocks_for(seq.num_tokens)

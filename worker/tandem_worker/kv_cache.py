@@ -26,8 +26,8 @@ class KvCache:
     def allocate(self, seq: Sequence, reserved: tuple[int, ...] = ()) -> int:
         """Gives a sequence without blocks those of its cached prefix and new ones for the rest of its tokens.
 
-        Blocks of `reserved` are used first; those left over go back to the pool. Returns the number of reused blocks.
-        At least one token is always left to compute, because its logits are needed.
+        Blocks of `reserved` are used first; those left over go back to the pool. Returns the number of reused
+        blocks. At least one token is always left to compute, because its logits are needed.
         """
         matched = self._match(seq)
         self.pool.acquire(matched)

@@ -12,7 +12,7 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to choose tokens. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off; `seed` None is random.
+    """How to choose tokens. Greedy: `temperature` 0. Off: `top_k` 0, `top_p` 1. `seed` None is random.
 
     `num_logprobs` None: no log-probabilities; n >= 0: of the sampled token and the n most likely ones.
     Stop strings are the server's concern: the engine knows only `stop_token_ids`.
@@ -75,7 +75,7 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
-    """Room for KV that comes from another worker: fill `block_ids`, which hold blocks `first_block`... of the prompt.
+    """Room for KV from another worker: fill `block_ids`, the prompt's blocks from `first_block` on.
 
     Blocks before `first_block` were found in the local prefix cache.
     """

@@ -15,7 +15,7 @@ from tandem_worker.sequence import Chunk
 
 
 class TorchRunner:
-    """A `ModelRunner`. Its cache is one tensor [num_layers, 2, num_blocks, block_size, num_kv_heads, head_dim]."""
+    """A `ModelRunner`. Its cache is one tensor, of the shape that `KvChunk` has on the wire."""
 
     def __init__(self, model: Transformer, info: ModelInfo) -> None:
         layout = info.layout
@@ -58,7 +58,7 @@ class TorchRunner:
         if not wanted:
             return
         raw = torch.empty(wanted, dtype=torch.uint8)
-        memoryview(raw.numpy())[:] = view
+        raw.numpy().data[:] = view
         blocks = raw.view(self._kv.dtype).view(*self._kv.shape[:2], len(block_ids), *self._kv.shape[3:])
         self._kv[:, :, self._index(block_ids)] = blocks.to(self._device)
 

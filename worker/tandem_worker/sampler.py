@@ -34,7 +34,7 @@ def sample(logits: Tensor, sequences: Sequence[Seq]) -> list[SampledToken]:
 
 
 def penalize(logits: Tensor, sequences: Sequence[Seq]) -> Tensor:
-    """Repetition over prompt and output (CTRL, arXiv 1909.05858); frequency and presence over the output (OpenAI)."""
+    """Repetition over prompt and output (CTRL, arXiv 1909.05858); the others over the output (OpenAI)."""
     rows = [row for row, seq in enumerate(sequences) if _has_penalty(seq.sampling)]
     if rows:
         logits = logits.clone()
@@ -44,7 +44,7 @@ def penalize(logits: Tensor, sequences: Sequence[Seq]) -> Tensor:
 
 
 def cut(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Logits over temperature, minus infinity where min-p, top-k or top-p exclude a token. The best one always stays.
+    """Logits over temperature; minus infinity where min-p, top-k or top-p exclude a token, never the best.
 
     Top-p counts the probabilities of what min-p and top-k leave.
     """
@@ -59,14 +59,17 @@ def cut(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
 
 
 def _penalize_row(row: Tensor, seq: Seq) -> None:
-    params = seq.sampling
+    params, num_prompt = seq.sampling, seq.num_prompt_tokens
     if params.repetition_penalty != 1.0:
-        seen = torch.tensor(seq.token_ids, device=row.device).unique()
-        scores, penalty = row[seen], params.repetition_penalty
-        row[seen] = torch.where(scores > 0, scores / penalty, scores * penalty)
-    output = torch.tensor(seq.token_ids[seq.num_prompt_tokens :], dtype=torch.int64, device=row.device)
-    seen, counts = output.unique(return_counts=True)
-    row[seen] -= params.frequency_penalty * counts + params.presence_penalty
+        seen = _counts(seq.token_ids, row) > 0
+        penalty = torch.where(row > 0, 1 / params.repetition_penalty, params.repetition_penalty)
+        row.copy_(torch.where(seen, row * penalty, row))
+    counts = _counts(seq.token_ids[num_prompt:], row)
+    row -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
+
+
+def _counts(token_ids: list[int], row: Tensor) -> Tensor:
+    return torch.tensor(token_ids, dtype=torch.int64, device=row.device).bincount(minlength=len(row))
 
 
 def _has_penalty(params: SamplingParams) -> bool:

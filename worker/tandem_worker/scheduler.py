@@ -1,4 +1,4 @@
-"""Which tokens to compute next: continuous batching with chunked prefill, first come first served. No torch."""
+"""Which tokens to compute next: continuous batching, chunked prefill, first come first served. No torch."""
 
 from bisect import insort
 from operator import attrgetter
@@ -12,9 +12,10 @@ _by_order = attrgetter("order")
 class Scheduler:
     """Keeps running and waiting sequences, both in order of arrival.
 
-    A running sequence has a seat (of `max_num_seqs`) and blocks for all its tokens. When a decoding one needs a block
-    and none is free, the youngest running one loses its blocks and waits again, to be recomputed. A newcomer never
-    overtakes: it is admitted only when nobody waits before it, or, with KV from elsewhere, leaves room for that one.
+    A running sequence has a seat (of `max_num_seqs`) and blocks for all its tokens. When one needs a block
+    and none is free, the youngest running one loses its blocks and waits again, to be recomputed. A newcomer
+    never overtakes: it is admitted when nobody waits before it, or, with KV from elsewhere, when it leaves
+    room for who waits first.
     """
 
     def __init__(self, cache: KvCache, max_num_seqs: int, max_batched_tokens: int) -> None:
@@ -50,7 +51,7 @@ class Scheduler:
         return num_free_after >= len(self.running) + claimed
 
     def schedule(self) -> tuple[Chunk, ...]:
-        """The next batch. Blocks are given and taken here; computed counts change only when the batch has run."""
+        """The next batch. Blocks are given and taken here; what counts as computed changes after the run."""
         chunks, preempted = self._decodes()
         budget = self._max_batched_tokens - len(chunks)
         chunks, budget = self._continue_prefills(chunks, budget)
@@ -59,12 +60,10 @@ class Scheduler:
         return tuple(chunks)
 
     def _decodes(self) -> tuple[list[Chunk], bool]:
-        """All sequences with one pending token, oldest first: they come before prefills, so TPOT stays even."""
-        chunks: list[Chunk] = []
+        """All sequences with one pending token, oldest first; before prefills, so that TPOT stays even."""
         before = self.num_preemptions
-        for seq in [seq for seq in self.running if seq.num_pending_tokens == 1]:
-            if seq.block_ids and self._make_room(seq):
-                chunks.append(Chunk(seq, 1))
+        decoding = [seq for seq in self.running if seq.num_pending_tokens == 1]
+        chunks = [Chunk(seq, 1) for seq in decoding if seq.block_ids and self._make_room(seq)]
         return chunks, self.num_preemptions > before
 
     def _continue_prefills(self, chunks: list[Chunk], budget: int) -> tuple[list[Chunk], int]:

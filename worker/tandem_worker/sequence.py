@@ -1,4 +1,4 @@
-"""One request on its way through the engine: its tokens, what of them is computed, and its blocks. No torch."""
+"""A request on its way through the engine: its tokens, what of them is computed, its blocks. No torch."""
 
 from dataclasses import dataclass, field
 

@@ -28,7 +28,7 @@ def _attend_segment(query: Tensor, keys: Tensor, values: Tensor, segment: Segmen
 
 
 def _single_tokens(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """The query heads that share a KV head stand as rows of one matrix: keys [num_sequences, context, ...] stay uncopied."""
+    """Query heads that share a KV head are rows of one matrix, so keys need no copy for each of them."""
     num_sequences, num_heads, head_dim = rows.shape
     num_kv_heads = keys.shape[2]
     grouped = rows.view(num_sequences, num_kv_heads, num_heads // num_kv_heads, head_dim)

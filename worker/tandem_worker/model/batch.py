@@ -10,15 +10,15 @@ from torch import Tensor
 from tandem_worker.sequence import Chunk
 
 MAX_GATHERED_TOKENS = 1 << 18
-"""Bounds the padded KV that one call gathers: 2^18 tokens of 8 heads with 128 bfloat16 numbers are 512 MiB."""
+"""Bounds the padded KV that one call gathers: 2^18 tokens of 8 heads of 128 bfloat16 numbers are 512 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Rows [start, stop) of the batch: one token of each of several sequences, or several tokens of one sequence.
+    """Rows [start, stop) of the batch: one token of each of several sequences, or several tokens of one.
 
-    `block_tables` [num_sequences, num_blocks]. `mask` is true where a row may look: [num_sequences, 1, 1, context]
-    for single tokens, [num_rows, context] for a prefill; None for a prefill from the first token on: plainly causal.
+    `block_tables` [num_sequences, num_blocks]. `mask` is true where a row may look: for single tokens
+    [num_sequences, 1, 1, context], for a prefill [num_rows, context], None when it begins at the first token.
     """
 
     start: int
@@ -61,7 +61,7 @@ def make_batch(chunks: Sequence[Chunk], block_size: int, device: torch.device) -
 
 
 def _groups(chunks: Sequence[Chunk]) -> list[list[Chunk]]:
-    """Single tokens whose contexts differ by less than half share a group, up to the bound of the gathered KV."""
+    """Single tokens whose contexts differ by less than half share a group, within the bound."""
     groups: list[list[Chunk]] = []
     longest = 0
     for chunk in sorted((chunk for chunk in chunks if chunk.num_tokens == 1), key=_context_len, reverse=True):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,11 +22,14 @@ class Checkpoint:
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         self._device = device
         self._dtype = dtype
-        self._files = {name: _open(folder / name) for name in sorted(set(_shards(folder).values()))}
-        self._file_of = {tensor: name for name, file in self._files.items() for tensor in file.keys()}
         self._folder = folder
         self._taken: set[str] = set()
-        for tensor, name in _shards(folder).items():
+        shards = _shards(folder)
+        self._files = {name: _open(folder / name) for name in sorted(set(shards.values()))}
+        self._file_of: dict[str, str] = {}
+        for name, file in self._files.items():
+            self._file_of |= dict.fromkeys(file.keys(), name)
+        for tensor, name in shards.items():
             if tensor and self._file_of.get(tensor) != name:
                 raise CheckpointError(f"{folder / name} lacks {tensor}, which {INDEX} promises: {_AGAIN}")
 
@@ -47,7 +51,7 @@ class Checkpoint:
         return tensor.to(device=self._device, dtype=self._dtype)
 
     def check_all_taken(self, ignored: tuple[str, ...]) -> None:
-        """Raises `CheckpointError` for a tensor that the model has no place for: the results would be wrong."""
+        """Raises `CheckpointError` for a tensor that has no place in the model: results would be wrong."""
         left = sorted(
             name for name in self._file_of if name not in self._taken and not name.endswith(ignored)
         )
@@ -73,7 +77,7 @@ def _shards(folder: Path) -> Mapping[str, str]:
     return shards
 
 
-def _open(path: Path) -> safe_open:
+def _open(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt", device="cpu")
     except FileNotFoundError:

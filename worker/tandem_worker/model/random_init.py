@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class RandomSource:
-    """Each tensor depends on the seed and its name only: workers with one seed and kind of device have one model."""
+    """A tensor depends on seed, name and kind of device only, so workers with one seed have one model."""
 
     seed: int
     std: float

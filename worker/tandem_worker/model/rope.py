@@ -9,7 +9,7 @@ from tandem_worker.model.spec import RopeSpec
 
 
 def rope_table(rope: RopeSpec, head_dim: int, num_positions: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines, float32, each [num_positions, head_dim]: the frequencies stand twice, once for each half."""
+    """Cosines and sines, float32, each [num_positions, head_dim]: the same numbers in both halves."""
     angles = torch.outer(
         torch.arange(num_positions, dtype=torch.float32), _inverse_frequencies(rope, head_dim)
     )
@@ -18,7 +18,7 @@ def rope_table(rope: RopeSpec, head_dim: int, num_positions: int) -> tuple[Tenso
 
 
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates x [num_tokens, num_heads, head_dim] by its positions' cos and sin, [num_tokens, 1, head_dim]."""
+    """Rotates x [num_tokens, num_heads, head_dim] by its positions' cos and sin [num_tokens, 1, head_dim]."""
     half = x.shape[-1] // 2
     rotated = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
     return x * cos + rotated * sin
@@ -32,7 +32,7 @@ def _inverse_frequencies(rope: RopeSpec, head_dim: int) -> Tensor:
 
 
 def _llama3(rope: RopeSpec, inverse: Tensor) -> Tensor:
-    """Long wavelengths are stretched by `factor`, short ones kept, those between blended (Llama 3.1 model card)."""
+    """Long wavelengths are stretched by `factor`, short ones kept, those between blended (Llama 3.1)."""
     turns = rope.original_max_position * inverse / (2 * math.pi)
     share = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
     share = share.clamp(0.0, 1.0)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, silu
 
@@ -42,7 +43,7 @@ class Transformer:
     ) -> Tensor:
         spec = self.spec
         heads = [spec.num_heads, spec.num_kv_heads, spec.num_kv_heads]
-        query, key, value = layer.qkv(x).view(len(x), sum(heads), spec.head_dim).split(heads, dim=1)
+        query, key, value = torch.split(layer.qkv(x).view(len(x), sum(heads), spec.head_dim), heads, dim=1)
         if layer.query_norm is not None and layer.key_norm is not None:
             query = rms_norm(query, layer.query_norm.shape, layer.query_norm, spec.norm_eps)
             key = rms_norm(key, layer.key_norm.shape, layer.key_norm, spec.norm_eps)

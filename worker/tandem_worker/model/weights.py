@@ -1,4 +1,4 @@
-"""The weights of a model, taken by their Hugging Face names from a source: a checkpoint, or a random generator."""
+"""The weights of a model, taken by their Hugging Face names from a checkpoint or a random generator."""
 
 from dataclasses import dataclass
 from typing import Protocol
