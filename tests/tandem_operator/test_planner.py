@@ -7,10 +7,10 @@ from tandem_operator.planner.types import (
     Decision,
     Missing,
     Observation,
+    PlannedPool,
     PlannerConfig,
     PlannerState,
     PoolObservation,
-    PoolState,
     Reason,
 )
 from tandem_perf.slo import Slo
@@ -26,8 +26,8 @@ QUIET = PoolObservation(
     prefill_busy=0.0,
     prefill_rate=None,
 )
-PREFILL = PoolState("prefill", "prefill", current=2, ready=2, minimum=1, maximum=6)
-DECODE = PoolState("decode", "decode", current=2, ready=2, minimum=1, maximum=6)
+PREFILL = PlannedPool("prefill", "prefill", current=2, ready=2, minimum=1, maximum=6)
+DECODE = PlannedPool("decode", "decode", current=2, ready=2, minimum=1, maximum=6)
 
 
 def observation(
@@ -42,7 +42,7 @@ def observation(
 
 
 def decide(
-    pool: PoolState,
+    pool: PlannedPool,
     seen: PoolObservation,
     *,
     passes: int = 2,
@@ -173,7 +173,7 @@ def test_growth_stops_at_the_maximum_and_says_what_it_lacks() -> None:
     assert "queue wait 5.00 s" in decision.text
 
 
-def shrink_times(pool: PoolState, seen: PoolObservation, until: int) -> list[int]:
+def shrink_times(pool: PlannedPool, seen: PoolObservation, until: int) -> list[int]:
     state, times = PlannerState(), []
     for now in range(0, until, 5):
         result = plan(observation(pool.name, replace(seen, workers=pool.current)), [pool], state, now, CONFIG)
@@ -186,7 +186,7 @@ def shrink_times(pool: PoolState, seen: PoolObservation, until: int) -> list[int
 
 
 @pytest.mark.parametrize("pool", [PREFILL, DECODE])
-def test_an_idle_pool_shrinks_step_by_step_with_a_cooldown_between(pool: PoolState) -> None:
+def test_an_idle_pool_shrinks_step_by_step_with_a_cooldown_between(pool: PlannedPool) -> None:
     assert shrink_times(replace(pool, current=4, ready=4), QUIET, until=400) == [60, 125, 190]
 
 

@@ -7,10 +7,10 @@ from tandem_operator.planner.plan import plan
 from tandem_operator.planner.types import (
     Missing,
     Observation,
+    PlannedPool,
     PlannerConfig,
     PlannerState,
     PoolObservation,
-    PoolState,
     Reason,
 )
 from tandem_perf.slo import Slo
@@ -47,13 +47,13 @@ def observations(*names: str) -> st.SearchStrategy[Observation]:
 
 
 @st.composite
-def fleets(draw: st.DrawFn) -> list[PoolState]:
+def fleets(draw: st.DrawFn) -> list[PlannedPool]:
     pools = []
     for name, role in (("p", "prefill"), ("d", "decode"), ("m", "mixed")):
         low = draw(st.integers(0, 4))
         high = draw(st.integers(low, 12))
         current = draw(st.integers(0, 14))
-        pools.append(PoolState(name, role, current, draw(st.integers(0, current)), low, high))  # type: ignore[arg-type]
+        pools.append(PlannedPool(name, role, current, draw(st.integers(0, current)), low, high))  # type: ignore[arg-type]
     return pools
 
 
@@ -64,7 +64,7 @@ histories = st.lists(st.tuples(st.floats(0.5, 90), seen_or_not, st.booleans()), 
 @few
 @given(fleets(), histories)
 def test_bounds_steps_cooldown_and_missing_data_hold_over_any_history(
-    pools: list[PoolState], history: list[tuple[float, Observation | Missing, bool]]
+    pools: list[PlannedPool], history: list[tuple[float, Observation | Missing, bool]]
 ) -> None:
     now, state = 0.0, PlannerState()
     grown_at: dict[str, float] = {}
@@ -101,7 +101,7 @@ def test_bounds_steps_cooldown_and_missing_data_hold_over_any_history(
 @few
 @given(fleets(), observations("p", "d", "m"), st.data())
 def test_more_load_never_gives_fewer_replicas(
-    pools: list[PoolState], calm: Observation, data: st.DataObject
+    pools: list[PlannedPool], calm: Observation, data: st.DataObject
 ) -> None:
     def more(seen: PoolObservation) -> PoolObservation:
         return replace(
@@ -127,7 +127,7 @@ def test_more_load_never_gives_fewer_replicas(
 @few
 @given(fleets(), histories)
 def test_the_same_history_gives_the_same_decisions(
-    pools: list[PoolState], history: list[tuple[float, Observation | Missing, bool]]
+    pools: list[PlannedPool], history: list[tuple[float, Observation | Missing, bool]]
 ) -> None:
     def replay() -> list[object]:
         now, state, plans = 0.0, PlannerState(), []

@@ -97,6 +97,13 @@ ROUTER_KV_RELEASES = _counter(
     "model",
     "reason",
 )
+ROUTER_STREAM_ERRORS = _counter(
+    "router_stream_errors",
+    "Streams that ended with an error after their first token, by reason.",
+    "llmservice",
+    "model",
+    "reason",
+)
 ROUTER_ENDPOINTS = _gauge("router_endpoints", "Workers known to the router.", "llmservice", "role", "state")
 
 _WORKER = ("llmservice", "pool", "role")
@@ -122,11 +129,12 @@ WORKER_PROMPT_TOKENS = _counter("worker_prompt_tokens", "Prompt tokens of accept
 WORKER_PREFIX_HIT_TOKENS = _counter(
     "worker_prefix_hit_tokens", "Prompt tokens found in the prefix cache.", *_WORKER
 )
+WORKER_PREFILL_TOKENS = _counter("worker_prefill_tokens", "Prompt tokens computed.", *_WORKER)
 WORKER_OUTPUT_TOKENS = _counter("worker_output_tokens", "Tokens sampled.", *_WORKER)
 WORKER_PREEMPTIONS = _counter(
     "worker_preemptions", "Sequences put back to waiting for want of KV blocks.", *_WORKER
 )
-WORKER_KV_BLOCKS = _gauge("worker_kv_blocks", "KV blocks by state (used, cached, free).", *_WORKER, "state")
+WORKER_KV_BLOCKS = _gauge("worker_kv_blocks", "KV blocks by state: used, free (the rest), cached (for prefixes, used or free).", *_WORKER, "state")
 WORKER_KV_USAGE = _gauge("worker_kv_usage_ratio", "Used KV blocks over all KV blocks, 0 to 1.", *_WORKER)
 WORKER_LEASES = _gauge("worker_kv_leases", "Handles and reservations that are leased now.", *_WORKER)
 WORKER_LEASES_ENDED = _counter(

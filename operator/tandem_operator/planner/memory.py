@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 
-from tandem_operator.planner.types import Limit, PlannerConfig, PoolMemory, PoolState
+from tandem_operator.planner.types import Limit, PlannedPool, PlannerConfig, PoolMemory
 
 
-def refresh(memory: PoolMemory | None, pool: PoolState, now: float, config: PlannerConfig) -> PoolMemory:
+def refresh(memory: PoolMemory | None, pool: PlannedPool, now: float, config: PlannerConfig) -> PoolMemory:
     """The memory brought up to date with the pool. A change made elsewhere counts like an own one."""
     if memory is None:
         memory = PoolMemory(pool.current)

@@ -17,10 +17,10 @@ from tandem_operator.planner.types import (
     Missing,
     Observation,
     Plan,
+    PlannedPool,
     PlannerConfig,
     PlannerState,
     PoolMemory,
-    PoolState,
     Reason,
 )
 
@@ -28,7 +28,7 @@ from tandem_operator.planner.types import (
 @dataclass(frozen=True, slots=True)
 class _Pass:
     observation: Observation
-    pools: Sequence[PoolState]
+    pools: Sequence[PlannedPool]
     now: float
     config: PlannerConfig
 
@@ -38,7 +38,7 @@ _Outcome = tuple[Decision, PoolMemory]
 
 def plan(
     observation: Observation | Missing,
-    pools: Sequence[PoolState],
+    pools: Sequence[PlannedPool],
     state: PlannerState,
     now: float,
     config: PlannerConfig,
@@ -62,7 +62,7 @@ def plan(
     return Plan(tuple(decision for decision, _ in outcomes), PlannerState(memories))
 
 
-def _decide(at: _Pass, pool: PoolState, memory: PoolMemory) -> _Outcome:
+def _decide(at: _Pass, pool: PlannedPool, memory: PoolMemory) -> _Outcome:
     seen = at.observation.pools.get(pool.name)
     if seen is None:
         return _without_data(pool, memory, "no metrics from any worker of the pool")
@@ -76,7 +76,7 @@ def _decide(at: _Pass, pool: PoolState, memory: PoolMemory) -> _Outcome:
     return _shrink(at, pool, replace(memory, over=0), signals)
 
 
-def _grow(at: _Pass, pool: PoolState, memory: PoolMemory, signal: Signal) -> _Outcome:
+def _grow(at: _Pass, pool: PlannedPool, memory: PoolMemory, signal: Signal) -> _Outcome:
     wait = _reason_to_wait(at, pool, memory)
     if wait:
         reason, text = wait
@@ -87,7 +87,7 @@ def _grow(at: _Pass, pool: PoolState, memory: PoolMemory, signal: Signal) -> _Ou
     return _to(pool, desired, signal.reason, signal.text), changed(memory, desired, at.now, demand)
 
 
-def _reason_to_wait(at: _Pass, pool: PoolState, memory: PoolMemory) -> tuple[Reason, str] | None:
+def _reason_to_wait(at: _Pass, pool: PlannedPool, memory: PoolMemory) -> tuple[Reason, str] | None:
     now, config, window = at.now, at.config, at.observation.window
     starting = memory.starting_since is not None
     if pool.current >= pool.maximum:
@@ -103,7 +103,7 @@ def _reason_to_wait(at: _Pass, pool: PoolState, memory: PoolMemory) -> tuple[Rea
     return None
 
 
-def _shrink(at: _Pass, pool: PoolState, memory: PoolMemory, signals: Sequence[Signal]) -> _Outcome:
+def _shrink(at: _Pass, pool: PlannedPool, memory: PoolMemory, signals: Sequence[Signal]) -> _Outcome:
     against = obstacle(signals, pool, at.observation, memory, at.config)
     if against:
         return _to(pool, pool.current, Reason.STEADY, against), replace(memory, fits_since=None)
@@ -117,10 +117,10 @@ def _shrink(at: _Pass, pool: PoolState, memory: PoolMemory, signals: Sequence[Si
     return decision, changed(memory, decision.desired, at.now)
 
 
-def _without_data(pool: PoolState, memory: PoolMemory, text: str) -> _Outcome:
+def _without_data(pool: PlannedPool, memory: PoolMemory, text: str) -> _Outcome:
     decision = _to(pool, pool.current, Reason.NO_DATA, text)
     return decision, replace(memory, over=0, fits_since=None)
 
 
-def _to(pool: PoolState, desired: int, reason: Reason, text: str) -> Decision:
+def _to(pool: PlannedPool, desired: int, reason: Reason, text: str) -> Decision:
     return Decision(pool.name, pool.role, pool.current, desired, reason, text)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from tandem_operator.planner.signals import DECODE_ROLES, Signal, missed_objective, prefill_busy, worst
-from tandem_operator.planner.types import Observation, PlannerConfig, PoolMemory, PoolState
+from tandem_operator.planner.types import Observation, PlannedPool, PlannerConfig, PoolMemory
 
 _SAFE_DEMAND = 0.8
 
 
 def obstacle(
     signals: Sequence[Signal],
-    pool: PoolState,
+    pool: PlannedPool,
     observation: Observation,
     memory: PoolMemory,
     config: PlannerConfig,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tandem_operator.planner.types import Observation, PlannerConfig, PoolObservation, PoolState, Reason
+from tandem_operator.planner.types import Observation, PlannedPool, PlannerConfig, PoolObservation, Reason
 
 PREFILL_ROLES = ("prefill", "mixed")
 DECODE_ROLES = ("decode", "mixed")
@@ -20,7 +20,7 @@ class Signal:
 
 
 def load_signals(
-    pool: PoolState, seen: PoolObservation, rate: float | None, config: PlannerConfig
+    pool: PlannedPool, seen: PoolObservation, rate: float | None, config: PlannerConfig
 ) -> tuple[Signal, ...]:
     """What grows with the load on each worker, and so shrinks when workers are added.
 
@@ -35,7 +35,7 @@ def load_signals(
     return tuple(signals)
 
 
-def prefill_busy(pool: PoolState, seen: PoolObservation) -> Signal | None:
+def prefill_busy(pool: PlannedPool, seen: PoolObservation) -> Signal | None:
     """Share of the time spent on prompts: whether fewer workers could do the work, not when to add some."""
     if pool.role not in PREFILL_ROLES:
         return None
@@ -43,7 +43,7 @@ def prefill_busy(pool: PoolState, seen: PoolObservation) -> Signal | None:
 
 
 def attainment_signals(
-    pool: PoolState, observation: Observation, pools: Sequence[PoolState], config: PlannerConfig
+    pool: PlannedPool, observation: Observation, pools: Sequence[PlannedPool], config: PlannerConfig
 ) -> tuple[Signal, ...]:
     """Missed objectives that more workers in this pool would help.
 
@@ -69,7 +69,7 @@ def attainment_signals(
     return tuple(signal for signal in signals if signal)
 
 
-def missed_objective(pool: PoolState, observation: Observation, config: PlannerConfig) -> Signal | None:
+def missed_objective(pool: PlannedPool, observation: Observation, config: PlannerConfig) -> Signal | None:
     """An objective under its target that this pool's role has a part in, however busy the pool is."""
     signals = []
     if pool.role in PREFILL_ROLES:
@@ -115,7 +115,7 @@ def _attainment(
     )
 
 
-def _busiest(pools: Sequence[PoolState], roles: Sequence[str], load: Mapping[str, float]) -> str | None:
+def _busiest(pools: Sequence[PlannedPool], roles: Sequence[str], load: Mapping[str, float]) -> str | None:
     able = [
         pool for pool in pools if pool.role in roles and pool.name in load and pool.current < pool.maximum
     ]

@@ -76,7 +76,7 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolState:
+class PlannedPool:
     """One pool as it is: replicas asked for, replicas ready, and the bounds."""
 
     name: str

@@ -1,0 +1,1 @@
+"""Where the planner's observations come from: a Prometheus, or the pods' own `/metrics`."""
