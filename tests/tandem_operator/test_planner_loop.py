@@ -39,9 +39,12 @@ class Fleet:
         self.states = [PoolState("prefill", "prefill", 2, 2), PoolState("decode", "decode", 2, 2)]
         self.decisions: list[ScalingDecision] = []
         self.broken = False
+        self.failed = asyncio.Event()
+        self.enacted = asyncio.Event()
 
     async def pools(self) -> tuple[PoolState, ...]:
         if self.broken:
+            self.failed.set()
             raise ConnectionError("the API server is away")
         return tuple(self.states)
 
@@ -50,12 +53,10 @@ class Fleet:
 
     async def enact(self, decision: ScalingDecision) -> None:
         self.decisions.append(decision)
-        self.states = [
-            replace(state, replicas=count, ready=count)
-            if (count := decision.replicas.get(state.name))
-            else state
-            for state in self.states
-        ]
+        self.enacted.set()
+        for index, state in enumerate(self.states):
+            count = decision.replicas.get(state.name, state.replicas)
+            self.states[index] = replace(state, replicas=count, ready=count)
 
 
 def exposition(kv_usage: float) -> str:
@@ -65,10 +66,8 @@ def exposition(kv_usage: float) -> str:
     for role in roles:
         for number in range(2):
             labels = f'llmservice="demo",pool="{role}",role="{role}",revision="{number}"'
-            lines += [
-                f"tandem_worker_info{{{labels}}} 1",
-                f"tandem_worker_kv_usage_ratio{{{labels}}} {kv_usage}",
-            ]
+            lines.append(f"tandem_worker_info{{{labels}}} 1")
+            lines.append(f"tandem_worker_kv_usage_ratio{{{labels}}} {kv_usage}")
     return "\n".join([*lines, ""])
 
 
@@ -142,9 +141,9 @@ async def test_without_metrics_it_holds_and_tells(
     assert registry.get_sample_value("tandem_planner_errors_total", labels) == 1
 
 
-async def test_off_does_nothing(metrics: PlannerMetrics) -> None:
+async def test_a_service_that_is_scaled_by_hand_is_left_alone(metrics: PlannerMetrics) -> None:
     fleet = Fleet("http://127.0.0.1:1/metrics")
-    await PlannerLoop(lambda: service("off"), fleet, metrics).step()
+    await PlannerLoop(lambda: service("manual"), fleet, metrics).step()
     assert fleet.decisions == []
 
 
@@ -167,11 +166,10 @@ async def test_a_failed_pass_is_not_the_end(
     loop = PlannerLoop(lambda: service(interval="10ms"), fleet, metrics)
     running = asyncio.create_task(loop.run())
     async with asyncio.timeout(10):
-        while "the planner's pass over here/demo failed" not in caplog.text:
-            await asyncio.sleep(0.01)
+        await fleet.failed.wait()
         fleet.broken = False
-        while not fleet.decisions:
-            await asyncio.sleep(0.01)
+        await fleet.enacted.wait()
+    assert "the planner's pass over here/demo failed" in caplog.text
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
