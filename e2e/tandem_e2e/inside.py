@@ -3,6 +3,7 @@
 import signal
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from tandem_e2e.cluster import control_plane, node, sandbox
@@ -34,7 +35,8 @@ def main(rundir: Path, settings: Settings) -> int:
     finally:
         if settings.keep:
             print(f"the cluster stays up until Ctrl-C; a shell in it: sh {rundir}/enter.sh", flush=True)
-            signal.pause()
+            with suppress(KeyboardInterrupt):
+                signal.pause()
         processes.stop()
     return 0
 

@@ -18,7 +18,7 @@ CGROUP_PREFIX = "tandem-e2e-"
 SYSCTLS = {"kernel/panic": "10", "kernel/panic_on_oops": "1", "vm/overcommit_memory": "1"}
 # A shell in the namespaces of a run in progress; the init process is the only child of `unshare`.
 ENTER = """#!/bin/sh
-exec nsenter --target "$(cat /proc/{pid}/task/{pid}/children)" --net --mount --pid \\
+exec nsenter --target $(cat /proc/{pid}/task/{pid}/children) --net --mount --pid \\
     env KUBECONFIG={rundir}/pki/admin.kubeconfig PATH="$(cat {rundir}/path)" "${{@:-bash}}"
 """
 

@@ -14,7 +14,7 @@ from tandem_e2e.shell import run
 SITE = Path("usr/local/lib/python3.11/dist-packages")  # where Debian's Python 3.11 looks
 EXTRAS = ("operator", "router", "worker")
 # What torch brings for compiling extensions and for its own tests: 200 MB that no pod reads.
-TRIMMED = ("torch/include", "torch/test", "torch/bin", "torch/lib/*.a")
+TRIMMED = ("torch/include", "torch/test", "torch/bin/protoc*", "torch/bin/test_*", "torch/lib/*.a")
 LAUNCHER = "#!/usr/bin/python3\nfrom tandem_operator.cli import main\n\nmain()\n"
 
 
@@ -45,7 +45,7 @@ def dependencies(cache: Path, log: Path) -> Layer:
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = sorted({*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])})
-    key = hashlib.sha256("\n".join([*wanted, constraints.read_text()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([*wanted, *TRIMMED, constraints.read_text()]).encode()).hexdigest()[:16]
     target = cache / "layers" / f"dependencies-{key}.tar"
     if not target.exists():
         for old in target.parent.glob("dependencies-*"):
