@@ -1,0 +1,116 @@
+"""The command `tandem router`. What it runs is imported when it runs."""
+
+import asyncio
+import logging
+from typing import Any
+
+import click
+
+from tandem_router.config import ANY_ADDRESS, RouterConfig
+from tandem_router.durations import parse_duration
+
+
+class Duration(click.ParamType[float]):
+    """Seconds, written as 500ms, 1.5s, 2m."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return value if isinstance(value, float) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.option(
+    "--discovery",
+    required=True,
+    envvar="TANDEM_DISCOVERY",
+    show_envvar=True,
+    metavar="SOURCE",
+    help="Where the workers are: file:PATH (JSON) or kubernetes:NAMESPACE/SERVICE (a service's pods).",
+)
+@click.option("--host", default=ANY_ADDRESS, show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on."
+)
+@click.option("--model", default="", help="Name of the model, where the source of workers does not tell it.")
+@click.option("--service", default="", help="Name of the LLMService: the label llmservice of the metrics.")
+@click.option("--slo-ttft", type=Duration(), help="Objective for the time to the first token, such as 500ms.")
+@click.option(
+    "--slo-tpot", type=Duration(), help="Objective for the mean time per later token, such as 40ms."
+)
+@click.option(
+    "--request-timeout",
+    type=Duration(),
+    default="10m",
+    show_default=True,
+    help="A request that is not done by then ends with an error, whatever it was doing.",
+)
+@click.option(
+    "--max-body-bytes",
+    type=click.IntRange(min=1024),
+    default=16 * 2**20,
+    show_default=True,
+    help="Longer request bodies are refused (413).",
+)
+@click.option(
+    "--max-in-flight",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="Requests at once; more are refused (429).",
+)
+@click.option(
+    "--drain-timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="After SIGTERM, requests in flight get this long to end.",
+)
+@click.option("--filter", "filters", multiple=True, metavar="NAME", help="Another filter policy. Repeatable.")
+@click.option(
+    "--scorer",
+    "scorers",
+    multiple=True,
+    default=("least-loaded",),
+    show_default=True,
+    metavar="NAME[=WEIGHT]",
+    help="How workers are rated. Repeatable: the weighted scores add up.",
+)
+@click.option(
+    "--picker", default="best", show_default=True, metavar="NAME", help="How one is taken by score."
+)
+def command(filters: tuple[str, ...], scorers: tuple[str, ...], picker: str, **options: Any) -> None:
+    """Run the router in front of the workers.
+
+    It speaks the OpenAI API (/v1/chat/completions, /v1/completions, /v1/models). Each prompt goes to a
+    prefill worker; a decode worker takes over its KV cache and streams the answer. The answer's headers
+    x-tandem-prefill, x-tandem-decode and x-tandem-path tell who served it and how.
+
+    \b
+    Try it with a file of workers:
+      tandem router --discovery file:endpoints.json --port 8000
+      curl localhost:8000/v1/models
+
+    /healthz, /readyz (200 while some worker can serve) and /metrics (Prometheus) are on the same port.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _run(RouterConfig(**options), filters, scorers, picker)
+
+
+def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...], picker: str) -> None:
+    from tandem_router.discovery import parse_source
+    from tandem_router.policies.registry import build
+    from tandem_router.server import serve
+
+    try:
+        policy = build(filters, scorers, picker)
+        discovery = parse_source(config.discovery, config.model)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        asyncio.run(serve(config, policy, discovery))
+    except OSError as error:
+        raise click.ClickException(f"cannot serve on {config.host}:{config.port}: {error}") from error

@@ -1,0 +1,25 @@
+"""What the router is told when it starts."""
+
+from dataclasses import dataclass
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - in a pod nobody else decides who may connect
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """Times in seconds. `slo_ttft`, `slo_tpot` None: no objective of that kind.
+
+    `model`: the model of workers whose discovery does not name one, known even while no worker is there.
+    """
+
+    discovery: str
+    host: str = ANY_ADDRESS
+    port: int = 8000
+    model: str = ""
+    service: str = ""
+    slo_ttft: float | None = None
+    slo_tpot: float | None = None
+    request_timeout: float = 600.0
+    max_body_bytes: int = 16 * 2**20
+    max_in_flight: int = 2048
+    drain_timeout: float = 30.0

@@ -1,0 +1,53 @@
+"""From a pod, as the API server writes it, to a worker. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tandem_router.engines import ENGINES
+from tandem_router.types import Endpoint, Role
+
+_PREFIX = "tandemserve.dev"
+PORT_NAME = "http"
+
+
+def selector(service: str) -> str:
+    """The label selector of a service's workers."""
+    return f"{_PREFIX}/service={service},app.kubernetes.io/component=worker"
+
+
+def endpoint_of(pod: Mapping[str, Any], model: str) -> Endpoint | None:
+    """The worker in this pod; None while it has no address, and for pods that are no worker.
+
+    A pod that is being deleted takes no new requests, whatever its Ready condition says.
+    """
+    meta, spec, status = (pod.get(key) or {} for key in ("metadata", "spec", "status"))
+    labels = meta.get("labels") or {}
+    role, engine = labels.get(f"{_PREFIX}/role"), labels.get(f"{_PREFIX}/engine")
+    address, port = status.get("podIP"), _port(spec)
+    if role not in tuple(Role) or engine not in ENGINES or not address or port is None:
+        return None
+    return Endpoint(
+        name=meta["name"],
+        address=address,
+        port=port,
+        role=Role(role),
+        pool=labels.get(f"{_PREFIX}/pool", ""),
+        engine=engine,
+        model=model,
+        revision=labels.get(f"{_PREFIX}/revision", ""),
+        ready=_is_ready(status) and not meta.get("deletionTimestamp"),
+    )
+
+
+def _is_ready(status: Mapping[str, Any]) -> bool:
+    conditions = status.get("conditions") or []
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
+
+
+def _port(spec: Mapping[str, Any]) -> int | None:
+    for container in spec.get("containers") or []:
+        for port in container.get("ports") or []:
+            if port.get("name") == PORT_NAME:
+                number = port.get("containerPort")
+                return number if isinstance(number, int) else None
+    return None

@@ -1,0 +1,45 @@
+"""Errors as the OpenAI API writes them."""
+
+import json
+
+_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+
+
+class ApiError(Exception):
+    """An answer that is an error. `code` is machine-readable; `retry_after` is in seconds."""
+
+    def __init__(
+        self, status: int, message: str, code: str, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code = status, message, code
+        self.param, self.retry_after = param, retry_after
+
+    def encode(self) -> bytes:
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return json.dumps({"error": error}).encode()
+
+
+def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    return ApiError(400, message, code, param)
+
+
+def no_worker(model: str, reason: str) -> ApiError:
+    return ApiError(503, f"no worker can serve {model!r} now ({reason})", reason, retry_after=5)
+
+
+def upstream_failed(detail: str) -> ApiError:
+    return ApiError(502, f"the workers failed: {detail}", "upstream_error")
+
+
+def workers_busy() -> ApiError:
+    return ApiError(503, "every worker that was asked refused: busy", "workers_busy", retry_after=1)
+
+
+def deadline_exceeded() -> ApiError:
+    return ApiError(504, "the request's deadline passed before the answer was complete", "deadline_exceeded")
+
+
+def overloaded(limit: int) -> ApiError:
+    return ApiError(429, f"{limit} requests are in flight already", "router_overloaded", retry_after=1)

@@ -1,0 +1,155 @@
+"""What can happen to a hand-over (events) and what is to be done about it (effects). Values only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from tandem_router.types import UNCONSTRAINED, Choice, Constraint, Endpoint, NoChoice
+
+
+class Leg(StrEnum):
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Kind(StrEnum):
+    """Why a leg failed."""
+
+    CONNECT = "unreachable"
+    STATUS = "error"
+    BUSY = "busy"
+    TIMEOUT = "timeout"
+    STREAM = "broken"
+    LEASE = "lease_expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A leg that failed through no fault of the client. `detail` is for logs and the client: no addresses."""
+
+    leg: Leg
+    kind: Kind
+    detail: str
+
+    @property
+    def reason(self) -> str:
+        return f"{self.leg}_{self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """Leased KV on a prefill worker. Past `deadline` (clock time) nobody may pull it any more."""
+
+    prefill: Endpoint
+    params: Mapping[str, Any]
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    choice: Choice | NoChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """The prefill leg was answered; the KV, if any, is kept for `lease` seconds from now."""
+
+    params: Mapping[str, Any] | None
+    finished: bool
+    lease: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A worker says that the request itself is wrong (4xx)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """The decode leg's first good event, or its whole answer if it is no stream: the KV has been pulled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last byte was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone:
+    pass
+
+
+Event = Chosen | Prefilled | Failed | Refused | FirstToken | Finished | ClientGone
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Ask the pipeline. `retry` names the leg whose failure made it necessary."""
+
+    constraint: Constraint = UNCONSTRAINED
+    retry: Leg | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendPrefill:
+    choice: Choice
+    attempt: int
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class SendDecode:
+    """Send the decode leg. Its first event (of a stream) or its answer must come before `deadline`."""
+
+    choice: Choice
+    attempt: int
+    handle: Handle | None
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the handle back: nobody will pull it."""
+
+    handle: Handle
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Commit to this decode leg: its bytes go to the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPrefill:
+    """The prefill leg's answer is the whole answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassRefusal:
+    """The worker's 4xx goes to the client as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Answer with an error: nothing has been sent yet."""
+
+    why: Failure | NoChoice
+
+
+@dataclass(frozen=True, slots=True)
+class BreakStream:
+    """End the stream with an error event: something has been sent already."""
+
+    failure: Failure
+
+
+Effect = (
+    Choose | SendPrefill | SendDecode | Release | Relay | AnswerPrefill | PassRefusal | GiveUp | BreakStream
+)

@@ -1,0 +1,36 @@
+"""What all requests share: connections, workers, load, policy, metrics."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from uuid import uuid4
+
+import aiohttp
+
+from tandem_router.admission import Admission
+from tandem_router.config import RouterConfig
+from tandem_router.directory import Directory
+from tandem_router.loads import LoadBook
+from tandem_router.metrics import RouterMetrics
+from tandem_router.policies.registry import DEFAULT, Policy
+from tandem_router.release import KvReleaser
+
+
+def _new_id() -> str:
+    return uuid4().hex
+
+
+@dataclass(slots=True)
+class Runtime:
+    """One router process. `rng` breaks ties; `new_id` makes request ids."""
+
+    config: RouterConfig
+    session: aiohttp.ClientSession
+    directory: Directory
+    metrics: RouterMetrics
+    releaser: KvReleaser
+    admission: Admission
+    policy: Policy = DEFAULT
+    loads: LoadBook = field(default_factory=LoadBook)
+    rng: Random = field(default_factory=Random)
+    new_id: Callable[[], str] = _new_id

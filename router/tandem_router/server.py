@@ -1,0 +1,101 @@
+"""Runs a router: discovery beside the HTTP API, until a signal; then requests in flight end first."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from tandem_router.admission import Admission
+from tandem_router.app import RouterApi
+from tandem_router.config import RouterConfig
+from tandem_router.directory import Directory
+from tandem_router.discovery import Discovery, Publish
+from tandem_router.legs import new_session
+from tandem_router.metrics import RouterMetrics
+from tandem_router.policies.registry import DEFAULT, Policy
+from tandem_router.release import KvReleaser
+from tandem_router.runtime import Runtime
+from tandem_router.types import Endpoint
+
+BACKLOG = 1024
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIterator[Runtime]:
+    """What a router needs, opened and closed."""
+    directory = Directory(config.model)
+    metrics = RouterMetrics(config.service, config.slo_ttft, config.slo_tpot)
+    releaser = KvReleaser(directory.knows_address)
+    admission = Admission(config.max_in_flight)
+    async with new_session(2 * config.max_in_flight) as session:
+        try:
+            yield Runtime(config, session, directory, metrics, releaser, admission, policy)
+        finally:
+            await releaser.close()
+
+
+@asynccontextmanager
+async def listening(runtime: Runtime) -> AsyncIterator[int]:
+    """Serves the API; gives the port, which the system chose if the configured one is 0.
+
+    A client that leaves cancels its handler, also while its stream is silent.
+    """
+    app = RouterApi(runtime).application()
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, runtime.config.host, runtime.config.port, backlog=BACKLOG)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def publisher(runtime: Runtime) -> Publish:
+    """What discovery calls: from then on requests go to these workers."""
+
+    def publish(endpoints: Sequence[Endpoint]) -> None:
+        runtime.directory.publish(endpoints)
+        runtime.metrics.endpoints(runtime.directory.endpoints)
+        _log.info("%d workers, %d of them ready", len(endpoints), sum(e.ready for e in endpoints))
+
+    return publish
+
+
+async def serve(config: RouterConfig, policy: Policy, discovery: Discovery) -> None:
+    """Runs until SIGTERM or SIGINT, then for `drain_timeout` at most. Raises what discovery failed with."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop.set)
+    async with new_runtime(config, policy) as runtime, listening(runtime) as port:
+        _log.info("listening on %s:%d", config.host, port)
+        watching = asyncio.ensure_future(discovery.run(publisher(runtime)))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+            await _drain(runtime)
+        finally:
+            watching.cancel()
+            stopping.cancel()
+
+
+async def _drain(runtime: Runtime) -> None:
+    """Lets requests in flight end. A second signal kills at once: its handler is gone."""
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+    _log.info("stopping; %d requests in flight", runtime.admission.in_flight)
+    try:
+        async with asyncio.timeout(runtime.config.drain_timeout):
+            await runtime.admission.drain()
+    except TimeoutError:
+        _log.warning("%d requests did not end in time", runtime.admission.in_flight)
