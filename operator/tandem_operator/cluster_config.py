@@ -34,7 +34,7 @@ def load() -> Cluster:
 
 
 def _headers(settings: client.Configuration) -> dict[str, str]:
-    # The client library has kept the token under either name; asking also renews a token that is about to end.
+    # The client library has kept the token under either name; asking also renews a token that is to end.
     names = ("BearerToken", "authorization")
     found = (settings.get_api_key_with_prefix(name) for name in names)
     return next(({"authorization": value} for value in found if value), {})

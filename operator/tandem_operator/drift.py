@@ -12,6 +12,20 @@ from tandem_operator.units import quantity
 APPLIED = "tandemserve.dev/applied"
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A field that is not as desired. Values are shown only if they are numbers: others may be private."""
+
+    path: str
+    desired: object = None
+    live: object = None
+
+    def __str__(self) -> str:
+        if isinstance(self.desired, int) and isinstance(self.live, int):
+            return f"{self.path} was {self.live}, is {self.desired} again"
+        return f"{self.path} was changed"
+
+
 class Ref(NamedTuple):
     """Which object of a namespace."""
 
@@ -65,8 +79,8 @@ def _change(desired: Manifest, live: Manifest | None, settled: bool) -> Change |
         manifest["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"]
     if live["metadata"].get("annotations", {}).get(APPLIED) != manifest["metadata"]["annotations"][APPLIED]:
         return Change("update", manifest)
-    path = difference(desired, live)
-    return Change("restore", manifest, f"{path} was changed") if path else None
+    found = difference(desired, live)
+    return Change("restore", manifest, str(found)) if found else None
 
 
 def _stamped(manifest: Manifest) -> Manifest:
@@ -84,18 +98,18 @@ def fingerprint(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def difference(desired: object, live: object, path: str = "") -> str | None:
-    """The first path at which `live` does not hold what `desired` says; more in `live` is no difference."""
+def difference(desired: object, live: object, path: str = "") -> Difference | None:
+    """The first field where `live` does not hold what `desired` says; more in `live` is no difference."""
     if isinstance(desired, dict):
         return _mapping_difference(desired, live, path)
     if isinstance(desired, list):
         return _list_difference(desired, live, path)
     if desired == live or (_is_quantity(path) and _same_quantity(desired, live)):
         return None
-    return path
+    return Difference(path, desired, live)
 
 
-def _mapping_difference(desired: Mapping[str, Any], live: object, path: str) -> str | None:
+def _mapping_difference(desired: Mapping[str, Any], live: object, path: str) -> Difference | None:
     found = live if isinstance(live, dict) else {}
     for key, value in desired.items():
         below = f"{path}.{key}" if path else key
@@ -103,11 +117,11 @@ def _mapping_difference(desired: Mapping[str, Any], live: object, path: str) -> 
             if different := difference(value, found[key], below):
                 return different
         elif value not in ("", None, {}, []):  # the API server leaves out what is empty
-            return below
+            return Difference(below)
     return None
 
 
-def _list_difference(desired: list[Any], live: object, path: str) -> str | None:
+def _list_difference(desired: list[Any], live: object, path: str) -> Difference | None:
     found = live if isinstance(live, list) else []
     if desired and all(isinstance(item, dict) and "name" in item for item in desired):
         named = {item.get("name"): item for item in found if isinstance(item, dict)}
@@ -115,7 +129,7 @@ def _list_difference(desired: list[Any], live: object, path: str) -> str | None:
     elif len(desired) == len(found):
         pairs = [(f"{path}[{index}]", *pair) for index, pair in enumerate(zip(desired, found, strict=True))]
     else:
-        return path
+        return Difference(path)
     return next((below for where, want, have in pairs if (below := difference(want, have, where))), None)
 
 

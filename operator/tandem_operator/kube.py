@@ -1,7 +1,6 @@
 """The only module that talks to the Kubernetes API: a few calls, each with a timeout, none retried here."""
 
 import json
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from tandem_operator.api import (
     AutoscalingStatus,
@@ -19,13 +20,21 @@ from tandem_operator.desired.router import url
 from tandem_operator.observe import ObservedPool, Workload
 from tandem_operator.scaling import ScalingDecision
 
+Reason = Literal["InvalidSpec", "NameConflict", "Refused"]
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why the resource cannot be made real: a CamelCase reason, and the text for people."""
+    """Why the resource cannot be made real, and the text for people."""
 
-    reason: str
+    reason: Reason
     message: str
+
+
+def is_settled(status: LLMServiceStatus | WorkerPoolStatus, generation: int) -> bool:
+    """That generation was fully applied before: what is missing now was taken away by somebody."""
+    faulty = any(item.reason in get_args(Reason) for item in status.conditions)
+    return status.observed_generation == generation and not faulty
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,10 +102,18 @@ def _join(path: str, field: str) -> str:
 def _structural(kind: type[Api], error: ValidationError) -> tuple[Problem, ...]:
     """Pydantic's errors in our words; the branches of a union that failed together are one problem."""
     found: dict[str, Problem] = {}
-    for detail in error.errors(include_url=False):
+    details = error.errors(include_url=False)
+    for detail in details:
+        if detail["type"] == "too_short" and any(_below(other, detail) for other in details):
+            continue  # the list is only too short without the items that are wrong
         path, siblings = _path(kind, detail["loc"])
         found.setdefault(path, Problem(path, _explain(detail, siblings)))
     return tuple(found.values())
+
+
+def _below(inner: ErrorDetails, outer: ErrorDetails) -> bool:
+    depth = len(outer["loc"])
+    return len(inner["loc"]) > depth and inner["loc"][:depth] == outer["loc"]
 
 
 def _path(kind: type[Api], location: tuple[int | str, ...]) -> tuple[str, tuple[str, ...]]:

@@ -71,8 +71,8 @@ def metadata(
     return meta
 
 
-def router_name(service: LLMService) -> str:
-    return f"{service.metadata.name}-router"
+def router_name(service: str) -> str:
+    return f"{service}-router"
 
 
 def pool_name(service: LLMService, pool: str) -> str:

@@ -26,7 +26,7 @@ def _meta(service: LLMService, name: str) -> Manifest:
 
 
 def _identity(service: LLMService) -> list[Manifest]:
-    name = router_name(service)
+    name = router_name(service.metadata.name)
     group = "rbac.authorization.k8s.io"
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(service, name)},
@@ -78,7 +78,7 @@ def _deployment(service: LLMService, images: Images) -> Manifest:
             "annotations": pods.scrape(service.spec.router.port),
         },
         "spec": {
-            "serviceAccountName": router_name(service),
+            "serviceAccountName": router_name(service.metadata.name),
             "enableServiceLinks": False,
             "securityContext": pods.pod_security(),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
@@ -89,7 +89,7 @@ def _deployment(service: LLMService, images: Images) -> Manifest:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": _meta(service, router_name(service)),
+        "metadata": _meta(service, router_name(service.metadata.name)),
         "spec": pods.deployment_spec(
             replicas=service.spec.router.replicas, selector=selector(name, "router"), template=template
         ),
