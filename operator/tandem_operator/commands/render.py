@@ -21,12 +21,6 @@ from tandem_operator.images import Images
     required=True,
     help="File with LLMServices; - reads standard input.",
 )
-@click.option(
-    "--router-image", envvar="TANDEM_ROUTER_IMAGE", default=DEFAULT_IMAGES.router, show_default=True
-)
-@click.option(
-    "--worker-image", envvar="TANDEM_WORKER_IMAGE", default=DEFAULT_IMAGES.native, show_default=True
-)
 @image_options
 def command(file: TextIO, router_image: str, worker_image: str, vllm_image: str) -> None:
     """Print what the operator would apply for the LLMServices of a file, as YAML.
