@@ -24,6 +24,9 @@ class RouterMetrics:
         self._objectives = {"ttft": slo_ttft or math.inf, "tpot": slo_tpot or math.inf}
         self._has_slo = slo_ttft is not None or slo_tpot is not None
         self._of = Collectors(SERIES, self.registry)
+        for objective, seconds in self._objectives.items():
+            if seconds < math.inf:
+                self._of.gauge(names.ROUTER_OBJECTIVE).labels(service, objective).set(seconds)
 
     def in_flight(self, model: str, change: int) -> None:
         self._of.gauge(names.ROUTER_IN_FLIGHT).labels(self._service, model).inc(change)

@@ -58,6 +58,9 @@ ROUTER_PREFILL = _histogram(
 ROUTER_HANDOVER = _histogram(
     "router_handover_seconds", "Prefill leg answered to first token of the decode leg.", "llmservice", "model"
 )
+ROUTER_OBJECTIVE = _gauge(
+    "router_objective_seconds", "The objective that answers are held to (ttft, tpot).", "llmservice", "objective"
+)
 ROUTER_SLO = _counter(
     "router_slo_requests",
     "Finished requests by objective (ttft, tpot, both) and whether they met it.",
