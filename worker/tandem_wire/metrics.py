@@ -59,7 +59,10 @@ ROUTER_HANDOVER = _histogram(
     "router_handover_seconds", "Prefill leg answered to first token of the decode leg.", "llmservice", "model"
 )
 ROUTER_OBJECTIVE = _gauge(
-    "router_objective_seconds", "The objective that answers are held to (ttft, tpot).", "llmservice", "objective"
+    "router_objective_seconds",
+    "The objective that answers are held to (ttft, tpot).",
+    "llmservice",
+    "objective",
 )
 ROUTER_SLO = _counter(
     "router_slo_requests",
@@ -137,7 +140,12 @@ WORKER_OUTPUT_TOKENS = _counter("worker_output_tokens", "Tokens sampled.", *_WOR
 WORKER_PREEMPTIONS = _counter(
     "worker_preemptions", "Sequences put back to waiting for want of KV blocks.", *_WORKER
 )
-WORKER_KV_BLOCKS = _gauge("worker_kv_blocks", "KV blocks by state: used, free (the rest), cached (for prefixes, used or free).", *_WORKER, "state")
+WORKER_KV_BLOCKS = _gauge(
+    "worker_kv_blocks",
+    "KV blocks by state: used, free (the rest), cached (for prefixes, used or free).",
+    *_WORKER,
+    "state",
+)
 WORKER_KV_USAGE = _gauge("worker_kv_usage_ratio", "Used KV blocks over all KV blocks, 0 to 1.", *_WORKER)
 WORKER_LEASES = _gauge("worker_kv_leases", "Handles and reservations that are leased now.", *_WORKER)
 WORKER_LEASES_ENDED = _counter(
