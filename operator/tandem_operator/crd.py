@@ -52,7 +52,8 @@ def _structural(node: Manifest, types: Manifest, rules: list[Manifest]) -> Manif
     out = {
         key: value for key, value in node.items() if key not in (*_DROPPED, "$defs", "default", "properties")
     }
-    if node.get("default") is not None:
+    # Kubernetes 1.20 takes an empty text as a default for null and refuses it; absent means the same here.
+    if node.get("default") not in (None, ""):
         # An object's default is empty: the server then fills in the defaults of its fields.
         out["default"] = {} if node.get("type") == "object" else node["default"]
     if "properties" in node:

@@ -88,7 +88,7 @@ RULES: Mapping[type[Api], tuple[Rule, ...]] = {
     PersistentVolumeClaimSource: (
         Rule(
             "path is relative to the claim's root and must stay inside it",
-            "!self.path.startsWith('/') && !self.path.matches('(^|/)[.][.](/|$)')",
+            "!has(self.path) || (!self.path.startsWith('/') && !self.path.matches('(^|/)[.][.](/|$)'))",
             _inside,
             "path",
         ),
