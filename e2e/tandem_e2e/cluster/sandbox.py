@@ -12,11 +12,12 @@ from tandem_e2e.shell import run
 
 NODE_IP = "10.244.0.1"
 BRIDGE = "k8sbr0"
+WIND_DOWN_SECONDS = 60
 CGROUPS = Path("/sys/fs/cgroup")
 CGROUP_PREFIX = "tandem-e2e-"
 # The kubelet insists on these. They belong to the whole machine, so it is shown files that say so already.
 SYSCTLS = {"kernel/panic": "10", "kernel/panic_on_oops": "1", "vm/overcommit_memory": "1"}
-# A shell in the namespaces of a run in progress; the init process is the only child of `unshare`.
+# A shell in the namespaces of a run in progress.
 ENTER = """#!/bin/sh
 exec nsenter --target $(cat /proc/{pid}/task/{pid}/children) --net --mount --pid \\
     env KUBECONFIG={rundir}/pki/admin.kubeconfig PATH="$(cat {rundir}/path)" "${{@:-bash}}"
@@ -34,18 +35,22 @@ def enter(rundir: Path) -> int:
         *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
         *(sys.executable, "-m", "tandem_e2e", "--inside", str(rundir)),
     )
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, start_new_session=True)
     (rundir / "enter.sh").write_text(ENTER.format(pid=process.pid, rundir=rundir))
     try:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue  # the whole process group got it: the inside winds down and ends
+        return process.wait()
+    except KeyboardInterrupt:
+        os.kill(_init_of(process.pid), signal.SIGTERM)
+        return process.wait(WIND_DOWN_SECONDS)
     finally:
         process.kill()
         process.wait()
         sweep_cgroups()
+
+
+def _init_of(unshare: int) -> int:
+    """The init process of the namespaces, as this side numbers it: the only child of `unshare`."""
+    return int(Path(f"/proc/{unshare}/task/{unshare}/children").read_text())
 
 
 def sweep_cgroups() -> None:
