@@ -34,7 +34,7 @@ def services(stream: TextIO) -> list[LLMService]:
     try:
         documents = [document for document in yaml.load_all(stream, _Loader) if document is not None]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DocumentError(f"{name} is no YAML: {error}") from error
+        raise DocumentError(f"{name} is no YAML: {_problem(error)}") from error
     if not documents:
         raise DocumentError(f"{name} holds no LLMService")
     return [_service(name, index, document) for index, document in enumerate(documents, start=1)]
@@ -52,3 +52,11 @@ def _service(name: str, index: int, document: object) -> LLMService:
     except InvalidResourceError as error:
         lines = "\n".join(f"  {problem}" for problem in str(error).splitlines())
         raise DocumentError(f"{where} is not valid:\n{lines}") from error
+
+
+def _problem(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """In one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())

@@ -4,18 +4,20 @@ import asyncio
 import json
 import shlex
 from pathlib import Path
+from typing import TextIO
 
 import click
 
 from tandem_operator.api import LLMService
+from tandem_operator.documents import DocumentError
 from tandem_operator.local import addresses
 from tandem_operator.local.addresses import NoAddressError
 from tandem_operator.local.fleet import StartError
 from tandem_operator.local.pods import NotLocalError
 from tandem_operator.local.run import serve
-from tandem_operator.local.source import SourceError, read_service, with_port
+from tandem_operator.local.source import one_service, with_port
 
-QUICKSTART = Path("manifests/samples/quickstart.yaml")
+QUICKSTART = "manifests/samples/quickstart.yaml"
 QUESTION = "blue = 17\ngreen = 4\nred = 92\ngreen?"
 
 
@@ -23,13 +25,14 @@ QUESTION = "blue = 17\ngreen = 4\nred = 92\ngreen?"
 @click.option(
     "-f",
     "--filename",
-    type=click.Path(path_type=Path),
+    "file",
+    type=click.File("r", encoding="utf-8"),
     default=QUICKSTART,
     show_default=True,
     help="A YAML file with one LLMService.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Port of the router, instead of the service's.")
-def command(filename: Path, port: int | None) -> None:
+def command(file: TextIO, port: int | None) -> None:
     """Run an LLMService on this machine, without a cluster.
 
     The router and every worker run as local processes, from the manifests that the operator would apply.
@@ -37,14 +40,14 @@ def command(filename: Path, port: int | None) -> None:
     everything. Logs are in `.tandem/`.
     """
     try:
-        service = read_service(filename)
+        service = one_service(file)
         service = with_port(service, port) if port else service
         _check(service)
         folder = Path(".tandem") / f"{service.metadata.name}-{service.spec.router.port}"
         folder.mkdir(parents=True, exist_ok=True)
         _say(f"starting {service.metadata.name}; logs are in {folder}")
         asyncio.run(serve(service, folder.absolute(), _say, lambda: _announce(service)))
-    except (SourceError, NotLocalError, NoAddressError, StartError) as error:
+    except (DocumentError, NotLocalError, NoAddressError, StartError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -10,7 +10,7 @@ from tandem_operator.api import LLMService
 from tandem_operator.planner.plan import plan
 from tandem_operator.planner.publish import PlannerMetrics, summary
 from tandem_operator.planner.types import Missing, Observation, PlannedPool, PlannerConfig, PlannerState
-from tandem_operator.scaling import Autoscaler, PoolState, ScaleTarget
+from tandem_operator.scaling import PoolState, ScaleTarget
 from tandem_operator.telemetry.base import Telemetry, TelemetryError
 from tandem_operator.telemetry.prometheus import PrometheusTelemetry
 from tandem_operator.telemetry.scrape import ScrapeTelemetry
@@ -127,12 +127,3 @@ def bounded(service: LLMService, pools: Sequence[PoolState]) -> list[PlannedPool
         for pool in pools
         if pool.name in spec
     ]
-
-
-def autoscaler(metrics: PlannerMetrics) -> Autoscaler:
-    """What the operator runs for each service that it has accepted."""
-
-    async def run(current: Current, target: ScaleTarget) -> None:
-        await PlannerLoop(current, target, metrics).run()
-
-    return run
