@@ -1,0 +1,1 @@
+"""Real vLLM engines behind the router: `make e2e-vllm`."""

@@ -1,0 +1,42 @@
+"""The engines and the router, started once for all tests, and what the tests ask them with."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from openai import OpenAI
+
+from tandem_vllm import client, environment
+from tandem_vllm.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    if not environment.is_current():
+        pytest.fail(f"{environment.VENV.name} is missing or out of date: run `make e2e-vllm`", pytrace=False)
+    folder = Path(tempfile.mkdtemp(prefix="tandem-vllm-"))
+    stack = Stack(folder)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.close()
+        if request.session.testsfailed:
+            print(f"\nlogs: {folder}")
+        else:
+            shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def router(stack: Stack) -> Iterator[OpenAI]:
+    with client.connect(stack.url("router")) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def alone(stack: Stack) -> Iterator[OpenAI]:
+    """An engine without a connector: the text that every hand-over has to give."""
+    with client.connect(stack.url("alone")) as connected:
+        yield connected
