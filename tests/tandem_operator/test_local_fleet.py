@@ -32,14 +32,8 @@ def free_port() -> int:
 def service() -> LLMService:
     pools = [{"name": role, "role": role, "replicas": 2} for role in ("prefill", "decode")]
     spec = {"model": {"name": "m", "source": {"path": "m"}}, "pools": pools, "router": {"port": free_port()}}
-    return load_service(
-        {
-            "apiVersion": "tandemserve.dev/v1alpha1",
-            "kind": "LLMService",
-            "metadata": {"name": "demo"},
-            "spec": spec,
-        }
-    )
+    head = {"apiVersion": "tandemserve.dev/v1alpha1", "kind": "LLMService", "metadata": {"name": "demo"}}
+    return load_service({**head, "spec": spec})
 
 
 class Place:
@@ -70,9 +64,10 @@ class Place:
         file = json.loads((self.folder / "endpoints.json").read_text())
         return {endpoint["name"]: endpoint["ready"] for endpoint in file["endpoints"]}
 
-    def trace(self) -> list[tuple[str, str, float]]:
+    def trace(self) -> list[tuple[str, str, int]]:
+        """Name, event and pid of what happened."""
         lines = [line.split() for line in (self.folder / "trace").read_text().splitlines()]
-        return [(name, event, float(at)) for name, event, at in lines]
+        return [(name, event, int(pid)) for name, event, pid in lines]
 
     @asynccontextmanager
     async def fleet(self) -> AsyncIterator[Fleet]:
@@ -91,16 +86,16 @@ def place(tmp_path: Path) -> Place:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - files and processes send no events
             await asyncio.sleep(0.02)
 
 
 async def answer(fleet: Fleet, number: int, path: str = "/readyz") -> list[str]:
     """What a process says of itself: pid and arguments."""
     spec = fleet.processes[number].spec
-    async with aiohttp.ClientSession() as session:
-        async with session.get(f"http://{spec.address}:{spec.ports['http']}{path}") as response:
-            return (await response.text()).split()
+    url = f"http://{spec.address}:{spec.ports['http']}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return (await response.text()).split()
 
 
 def alive(pid: int) -> bool:
@@ -162,10 +157,8 @@ async def test_scaling_adds_workers_and_lets_the_newest_drain_before_they_end(pl
         await fleet.ready()
         target = LocalTarget(place.service, fleet, place.lines.append)
         await target.enact(ScalingDecision("KvUsage", "decode 2 -> 3: why", {"decode": 3}))
-        assert [(p.name, p.replicas, p.ready) for p in await target.pools()] == [
-            ("prefill", 2, 2),
-            ("decode", 3, 2),
-        ]
+        states = {pool.name: (pool.replicas, pool.ready) for pool in await target.pools()}
+        assert states == {"prefill": (2, 2), "decode": (3, 2)}
         await fleet.ready()
         assert place.endpoints()["demo-decode-2"]
         assert len(await target.sources()) == 6
@@ -212,20 +205,19 @@ async def test_two_fleets_run_side_by_side(place: Place, tmp_path: Path) -> None
 
 
 PARENT = """
-import asyncio, sys
+import asyncio, json, sys
 from pathlib import Path
 import aiohttp
 from tandem_operator.local.fleet import Fleet
 from tandem_operator.local.source import Deployments
 
 async def main():
-    import json
     plan = json.loads(Path(sys.argv[1], "plan.json").read_text())
     async with aiohttp.ClientSession() as session:
         fleet = Fleet(Deployments(plan["router"], plan["pools"]), "m", Path(sys.argv[1]), session, print)
         fleet.start()
         await fleet.ready()
-        print("pids", *[(p._child.pid) for p in fleet.processes], flush=True)
+        print("all are ready", flush=True)
         await asyncio.sleep(60)
 
 asyncio.run(main())
@@ -242,9 +234,9 @@ async def test_nothing_survives_a_parent_that_is_killed(place: Place) -> None:
     assert parent.stdout is not None
     line = b""
     async with asyncio.timeout(20):
-        while not line.startswith(b"pids"):
+        while line != b"all are ready\n":
             line = await parent.stdout.readline()
-    pids = [int(word) for word in line.split()[1:]]
+    pids = [pid for _, event, pid in place.trace() if event == "started"]
     assert len(pids) == 5
     assert all(map(alive, pids))
     os.kill(parent.pid, signal.SIGKILL)

@@ -35,10 +35,6 @@ class Child:
             )
         return cls(process, log)
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     async def wait(self) -> int:
         """The exit status; negative for a signal."""
         return await self._process.wait()
