@@ -29,7 +29,11 @@ from tandem_worker.sequence import Sequence as Seq
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What the engine must know of the loaded model. `max_model_len` counts prompt and output tokens."""
+    """What the engine must know of the loaded model.
+
+    `max_model_len` counts prompt and output tokens, and is never more than `num_blocks` blocks hold: alone, a
+    sequence can always run to its end.
+    """
 
     layout: KvLayout
     num_blocks: int
@@ -75,7 +79,7 @@ class Engine:
         self.block_size = info.layout.block_size
         self.num_blocks = info.num_blocks
         self.vocab_size = info.vocab_size
-        self.max_model_len = min(info.max_model_len, info.num_blocks * self.block_size)
+        self.max_model_len = info.max_model_len
         self.eos_token_ids = info.eos_token_ids
         self._runner = runner
         self._clock = clock

@@ -32,22 +32,27 @@ def load_engine(config: EngineConfig) -> Engine:
     dtype_name = _dtype_name(config, spec, device)
     dtype: torch.dtype = getattr(torch, dtype_name)
     max_model_len = _max_model_len(config, spec)
+    model = load_model(config, spec, device, dtype, max_model_len)
+    layout = KvLayout(spec.num_layers, spec.num_kv_heads, spec.head_dim, config.block_size, dtype_name)
+    num_blocks = _num_blocks(config, layout, max_model_len, device)
+    capacity = num_blocks * config.block_size
+    if capacity < max_model_len:
+        logger.warning(
+            "the KV cache holds %d tokens: that cuts the model's length of %d", capacity, max_model_len
+        )
+    info = ModelInfo(layout, num_blocks, spec.vocab_size, min(max_model_len, capacity), spec.eos_token_ids)
+    logger.info("loaded %s on %s in %s with %d KV blocks", config.model, device, dtype_name, num_blocks)
+    return Engine(config, TorchRunner(model, info), time.monotonic)
+
+
+def load_model(
+    config: EngineConfig, spec: ModelSpec, device: torch.device, dtype: torch.dtype, max_model_len: int
+) -> Transformer:
+    """The model with its weights. Raises `CheckpointError`."""
     with torch.inference_mode():
         weights = _weights(config, spec, device, dtype)
         cos, sin = rope_table(spec.rope, spec.head_dim, max_model_len)
-    model = Transformer(spec, weights, cos.to(device, dtype), sin.to(device, dtype))
-    layout = KvLayout(spec.num_layers, spec.num_kv_heads, spec.head_dim, config.block_size, dtype_name)
-    num_blocks = _num_blocks(config, layout, max_model_len, device)
-    info = ModelInfo(layout, num_blocks, spec.vocab_size, max_model_len, spec.eos_token_ids)
-    logger.info(
-        "loaded %s on %s in %s: %d KV blocks of %d tokens",
-        config.model,
-        device,
-        dtype_name,
-        num_blocks,
-        config.block_size,
-    )
-    return Engine(config, TorchRunner(model, info), time.monotonic)
+        return Transformer(spec, weights, cos.to(device, dtype), sin.to(device, dtype))
 
 
 def _device(config: EngineConfig) -> torch.device:
@@ -76,9 +81,7 @@ def _weights(config: EngineConfig, spec: ModelSpec, device: torch.device, dtype:
         return take_weights(spec, RandomSource(config.seed, spec.initializer_range, device, dtype))
     checkpoint = Checkpoint(Path(config.model), device, dtype)
     weights = take_weights(spec, checkpoint)
-    checkpoint.check_all_taken(
-        ("lm_head.weight", "rotary_emb.inv_freq") if spec.tied_embeddings else ("rotary_emb.inv_freq",)
-    )
+    checkpoint.check_all_taken(("rotary_emb.inv_freq", *(["lm_head.weight"] if spec.tied_embeddings else [])))
     return weights
 
 

@@ -1,7 +1,9 @@
 """Runs chunks on a device: the model, the KV cache tensor and the sampler."""
 
 from collections.abc import Sequence
+from math import prod
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -30,8 +32,7 @@ class TorchRunner:
             layout.num_kv_heads,
             layout.head_dim,
         )
-        # Zeros, not garbage: a NaN in a masked slot would still spoil the sum over it.
-        self._kv = torch.zeros(shape, dtype=model.cos.dtype, device=self._device)
+        self._kv = _zeros(shape, model.cos.dtype, self._device)
 
     @torch.inference_mode()
     def run(self, chunks: Sequence[Chunk]) -> list[SampledToken | None]:
@@ -64,3 +65,11 @@ class TorchRunner:
 
     def _index(self, block_ids: Sequence[int]) -> Tensor:
         return torch.tensor(list(block_ids), dtype=torch.int64, device=self._device)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros: a NaN in a masked slot would spoil the sum over it. On a CPU, memory comes with first use."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    untouched = numpy.zeros(prod(shape) * dtype.itemsize, dtype=numpy.uint8)
+    return torch.from_numpy(untouched).view(dtype).view(shape)

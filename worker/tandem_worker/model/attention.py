@@ -23,8 +23,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, layer_kv: Tensor, batch: B
 def _attend_segment(query: Tensor, keys: Tensor, values: Tensor, segment: Segment) -> Tensor:
     rows = query[segment.start : segment.stop]
     attended = _prefill if segment.is_prefill else _single_tokens
-    gathered_keys, gathered_values = keys[segment.block_tables], values[segment.block_tables]
-    return attended(rows, gathered_keys.flatten(1, 2), gathered_values.flatten(1, 2), segment.mask)
+    return attended(rows, _gather(keys, segment), _gather(values, segment), segment.mask)
+
+
+def _gather(blocks: Tensor, segment: Segment) -> Tensor:
+    """[num_sequences, context, num_kv_heads, head_dim]: the blocks of each sequence in a row."""
+    num_sequences = len(segment.block_tables)
+    return blocks.index_select(0, segment.block_tables.flatten()).view(num_sequences, -1, *blocks.shape[2:])
 
 
 def _single_tokens(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:

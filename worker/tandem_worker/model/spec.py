@@ -82,6 +82,7 @@ def parse_spec(fields: Fields, eos_token_ids: frozenset[int] = frozenset()) -> M
     family = _family(fields)
     _refuse_unsupported(fields)
     num_heads = fields.count("num_attention_heads")
+    rope = _rope(fields)
     bias = fields.flag("attention_bias")
     spec = ModelSpec(
         vocab_size=fields.count("vocab_size"),
@@ -92,8 +93,8 @@ def parse_spec(fields: Fields, eos_token_ids: frozenset[int] = frozenset()) -> M
         num_kv_heads=fields.count("num_key_value_heads", num_heads),
         head_dim=fields.count("head_dim", family.head_dim or fields.count("hidden_size") // num_heads),
         norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope=_rope(fields),
-        max_position=fields.count("max_position_embeddings"),
+        rope=rope,
+        max_position=_max_position(fields, rope),
         tied_embeddings=fields.flag("tie_word_embeddings"),
         qkv_bias=bias if family.qkv_bias is None else family.qkv_bias,
         out_bias=bias if family.out_bias is None else family.out_bias,
@@ -150,6 +151,12 @@ def _dtype(fields: Fields) -> str:
     if name not in DTYPE_BYTES:
         raise fields.error(f"dtype is {name}: known are {', '.join(DTYPE_BYTES)}")
     return name
+
+
+def _max_position(fields: Fields, rope: RopeSpec) -> int:
+    """Linear scaling stretches the trained length; for llama3, config.json gives the stretched one."""
+    trained = fields.count("max_position_embeddings")
+    return int(trained * rope.factor) if rope.rope_type == "linear" else trained
 
 
 def _rope(fields: Fields) -> RopeSpec:
