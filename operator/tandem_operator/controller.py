@@ -70,13 +70,12 @@ class Controller:
         for key in affected(manifest):
             self._queue.add(key)
 
-    async def run(self) -> NoReturn:
+    async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"reconciler {number}")
             group.create_task(self._resync(), name="resync")
-        raise AssertionError("the workers never return")
 
     async def _work(self) -> NoReturn:
         while True:

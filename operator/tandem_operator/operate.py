@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import kopf
 from prometheus_client import CollectorRegistry, start_http_server
@@ -42,45 +44,54 @@ class MissingDefinitionsError(Exception):
 
 async def operate(cluster: Cluster, options: Options) -> None:
     """Run until SIGTERM or SIGINT. MissingDefinitionsError if the CRDs are not installed."""
-    metrics = CollectorRegistry()
+    series = CollectorRegistry()
+    metrics = OperatorMetrics(series)
+    rng = random.Random()  # noqa: S311  # spreads retries
+    queue: WorkQueue[Key] = WorkQueue(rng)
     async with connect(cluster) as kube:
         await _check_definitions(kube, options.namespace)
-        with _exposed(metrics, options):
-            async with _controller(kube, options, OperatorMetrics(metrics)) as controller:
-                await _watch(controller, options)
+        recorder = Recorder(kube, time.time)
+        wake = partial(_wake, queue)
+        planners = Planners(kube, recorder, _autoscaler(metrics), wake, time.time)
+        passes = {
+            SERVICES[1]: ServicePass(kube, recorder, planners, options.images, time.time).run,
+            POOLS[1]: PoolPass(kube, recorder, time.time).run,
+        }
+        controller = Controller(kube, options.namespace, queue, passes, metrics, rng)
+        with _exposed(series, options):
+            await _run(controller, planners, options)
 
 
-async def _watch(controller: Controller, options: Options) -> None:
-    async with asyncio.TaskGroup() as group:
-        work = group.create_task(controller.run(), name="controller")
+async def _run(controller: Controller, planners: Planners, options: Options) -> None:
+    """kopf, the controller and the planners, ending together whichever ends first."""
+    handlers = registry(controller)
+    stop = asyncio.Event()
+    work = asyncio.create_task(controller.run(), name="controller")
+    work.add_done_callback(lambda _: stop.set())
+
+    @kopf.on.cleanup(registry=handlers)
+    async def finish(**_: Any) -> None:
+        work.cancel()
+        await asyncio.wait({work})
+        await planners.close()
+
+    try:
         await kopf.operator(
-            registry=registry(controller),
+            registry=handlers,
             settings=settings(),
             clusterwide=options.namespace is None,
             namespaces=[options.namespace] if options.namespace else (),
             liveness_endpoint=f"http://{options.listen}:{options.health_port}/healthz",
+            stop_flag=stop,
         )
-        work.cancel()
-
-
-@contextlib.asynccontextmanager
-async def _controller(kube: Kube, options: Options, metrics: OperatorMetrics) -> AsyncIterator[Controller]:
-    rng = random.Random()  # noqa: S311  # spreads retries
-    queue: WorkQueue[Key] = WorkQueue(rng)
-
-    def wake(namespace: str, name: str) -> None:
-        queue.add(Key(SERVICES[1], namespace, name))
-
-    recorder = Recorder(kube, time.time)
-    planners = Planners(kube, recorder, _autoscaler(metrics), wake, time.time)
-    passes = {
-        SERVICES[1]: ServicePass(kube, recorder, planners, options.images, time.time).run,
-        POOLS[1]: PoolPass(kube, recorder, time.time).run,
-    }
-    try:
-        yield Controller(kube, options.namespace, queue, passes, metrics, rng)
     finally:
-        await planners.close()
+        work.cancel()
+    if not work.cancelled():
+        await work
+
+
+def _wake(queue: WorkQueue[Key], namespace: str, name: str) -> None:
+    queue.add(Key(SERVICES[1], namespace, name))
 
 
 def _autoscaler(metrics: OperatorMetrics) -> Autoscaler:

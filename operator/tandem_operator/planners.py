@@ -95,8 +95,10 @@ class Planners:
         entry = self._entries.get(key)
         if entry is None:
             return
+        before = entry.planned.decision
         entry.planned = Planned(decision, change or entry.planned.change)
         if change is not None:
             text = f"{change.last_decision}: {change.reason}"
             await self._recorder.publish(entry.live, [Notice("Normal", "Scaled", text)])
-        self._wake(*key)
+        if change is not None or before is None or before.reason != decision.reason:
+            self._wake(*key)

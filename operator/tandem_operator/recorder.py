@@ -28,7 +28,8 @@ class Recorder:
         """Write each notice as an Event of the object `about`."""
         subject = Subject.of(about)
         for notice in notices:
-            _log.info("%s %s/%s: %s", subject.kind, subject.namespace, subject.name, notice.message)
+            where = f"{subject.kind} {subject.namespace}/{subject.name}"
+            _log.info("%s: %s: %s", where, notice.reason, notice.message)
             event = self._events.record(subject, notice, self._clock())
             if event is None:
                 continue

@@ -41,13 +41,14 @@ def command(
 
     Metrics are on port 9090 (/metrics), liveness on port 8080 (/healthz).
     """
-    from tandem_operator import cluster_config, operate
+    from tandem_operator import cluster_config, operate, recorder
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    for noisy in ("kopf", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     images = Images(router_image, worker_image, vllm_image)
     options = operate.Options(namespace, images, listen, metrics_port, health_port)
     try:
         asyncio.run(operate.operate(cluster_config.load(), options))
-    except (cluster_config.NoClusterError, operate.MissingDefinitionsError) as error:
-        raise click.ClickException(str(error)) from error
+    except (cluster_config.NoClusterError, operate.MissingDefinitionsError, *recorder.UNREACHABLE) as error:
+        raise click.ClickException(str(error) or "the API server does not answer") from error
