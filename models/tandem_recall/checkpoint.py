@@ -1,5 +1,6 @@
 """Checkpoints as Hugging Face writes them."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -37,6 +38,13 @@ def save(model: PreTrainedModel, folder: Path) -> None:
     module.to(torch.bfloat16)
     model.save_pretrained(folder)
     make_tokenizer().save_pretrained(folder, save_jinja_files=False)
+    _rename_tokenizer_class(folder / "tokenizer_config.json")
+
+
+def _rename_tokenizer_class(path: Path) -> None:
+    """Puts the name that every version of transformers knows where version 5 writes its own."""
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps(settings | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n")
 
 
 def load(folder: Path, device: torch.device) -> PreTrainedModel:

@@ -16,7 +16,19 @@ _ENDINGS = "b ck d g l ll m n nd ng nt p r rd rn s sh ss st t th x"
 _ONSETS = ("", *_STARTS.split())
 _VOWELS = (*"aaeeiiouy", "ai", "ea", "ee", "oo", "ou")
 _CODAS = ("", "", "", *_ENDINGS.split())
-_FOREIGN = "àáâäçèéêëíîñóôöøùúüßåæαβγδεζηθικλμνξοπρστυφχψωабвгдежзиклмнопрстуфхцчшыья日本語中文字山川水火東京"
+_SCRIPTS = (
+    (0xC0, 0x17F),  # Latin with diacritics
+    (0x3B1, 0x3C9),  # Greek
+    (0x410, 0x44F),  # Cyrillic
+    (0x5D0, 0x5EA),  # Hebrew
+    (0x627, 0x63A),  # Arabic
+    (0x905, 0x939),  # Devanagari
+    (0x3041, 0x3096),  # Hiragana
+    (0x4E00, 0x9FBF),  # Chinese
+    (0xAC00, 0xD7A3),  # Korean
+    (0x1F300, 0x1F64F),  # Emoji
+    (0x1F680, 0x1F9FF),
+)
 _PRINTABLE = "".join(chr(code) for code in range(33, 127))
 _ALPHABETS = (
     string.ascii_lowercase,
@@ -112,7 +124,14 @@ def _letters(rng: Random) -> str:
 
 
 def _foreign(rng: Random) -> str:
-    return characters(rng, _FOREIGN, 1, 7)
+    low, high = rng.choice(_SCRIPTS)
+    return "".join(chr(rng.randint(low, high)) for _ in range(rng.randint(1, 6)))
+
+
+def _repetitive(rng: Random) -> str:
+    unit = characters(rng, rng.choice(_ALPHABETS), 1, 3)
+    ends = [characters(rng, string.digits, 0, 2) for _ in range(2)]
+    return unit.join((ends[0], *[""] * rng.randint(2, 10), ends[1]))
 
 
 def _numbered(rng: Random) -> str:
@@ -123,19 +142,20 @@ _NAME_MAKERS: Makers = (
     (word, 0.4),
     (compound, 0.22),
     (_letters, 0.22),
-    (_cased, 0.08),
+    (_cased, 0.07),
     (_numbered, 0.05),
-    (_foreign, 0.03),
+    (_foreign, 0.04),
 )
 _VALUE_MAKERS: Makers = (
-    (word, 0.26),
+    (word, 0.24),
     (code, 0.24),
-    (number, 0.22),
+    (number, 0.2),
     (phrase, 0.1),
     (address, 0.07),
     (compound, 0.05),
+    (_foreign, 0.04),
     (_cased, 0.03),
-    (_foreign, 0.03),
+    (_repetitive, 0.03),
 )
 
 
