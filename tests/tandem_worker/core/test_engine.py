@@ -55,6 +55,23 @@ def test_a_finish_by_length_by_stop_token_and_by_the_models_length(
     assert last.token_id == 0 or len(bench.outputs["full"]) == bench.engine.max_model_len - 5
 
 
+def test_the_end_token_ends_a_request_unless_it_is_to_be_ignored(
+    make_bench: Make, expected_tokens: Make
+) -> None:
+    bench = make_bench(32)
+    prompt = next(
+        prompt
+        for prompt in ((1, n) for n in range(50))
+        if 1 < len(expected_tokens(Request("r", prompt, SamplingParams(30, 0.0)), 128)) < 30
+    )
+    for ignore_eos in (False, True):
+        bench.engine.add(Request(str(ignore_eos), prompt, SamplingParams(30, 0.0, ignore_eos=ignore_eos)))
+        bench.run()
+    assert bench.outputs["False"][-1].finish_reason is FinishReason.STOP
+    assert bench.tokens("False")[-1] == 0
+    assert len(bench.tokens("True")) == 30
+
+
 def test_a_second_prompt_reuses_the_firsts_prefix(make_bench: Make, make_request: Make) -> None:
     bench = make_bench(16)
     bench.engine.add(make_request("a", range(1, 11)))
@@ -157,7 +174,7 @@ def test_what_can_never_run_is_refused_and_leaves_nothing(make_bench: Make, make
         {"num_logprobs": -1},
     ],
 )
-def test_impossible_sampling_is_refused_by_name(make_bench: Make, bad: dict[str, float]) -> None:
+def test_impossible_sampling_is_refused_by_name(make_bench: Make, bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=next(iter(bad))):
         make_bench(4).engine.add(Request("r", (1,), SamplingParams(**{"max_tokens": 1, **bad})))
 

@@ -81,7 +81,7 @@ def _release(world: World) -> None:
 
 def _import(world: World, name: str, data: st.DataObject, make_request: Make) -> None:
     prompt, max_tokens = data.draw(_prompts()), data.draw(st.integers(1, 30))
-    reservation = world.reserved[-1] if world.reserved and data.draw(st.booleans()) else None
+    reservation = data.draw(st.sampled_from([None, *world.reserved]))
     request = make_request(name, prompt, max_tokens)
     plan = world.target.engine.plan_import(request, reservation)
     if plan is None:
