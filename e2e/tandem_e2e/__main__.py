@@ -9,7 +9,12 @@ from pathlib import Path
 
 from tandem_e2e import inside, outside
 from tandem_e2e.cluster import sandbox
-from tandem_e2e.settings import from_environment
+from tandem_e2e.door import PortForwards
+from tandem_e2e.kubectl import Kubectl
+from tandem_e2e.prepare import binaries
+from tandem_e2e.prometheus import Prometheus
+from tandem_e2e.scenario.run import NAMESPACE, Run
+from tandem_e2e.settings import Settings, from_environment
 from tandem_e2e.steps import Steps, table
 
 USAGE = "usage: bash e2e/cluster/run.sh   (settings are environment variables: docs/e2e.md)"
@@ -36,7 +41,7 @@ def _outside() -> int:
     record = rundir / "steps.jsonl"
     try:
         if settings.kubeconfig is not None:
-            return inside.on_given_cluster(rundir, settings, settings.kubeconfig)
+            return _on_given_cluster(rundir, settings, settings.kubeconfig)
         if os.geteuid() != 0:
             print("needs root to make a cluster, or KUBECONFIG and E2E_IMAGE to use one", file=sys.stderr)
             return 1
@@ -47,6 +52,20 @@ def _outside() -> int:
     finally:
         print(f"\n{table(record)}", flush=True)
         shutil.rmtree(rundir, ignore_errors=True)
+
+
+def _on_given_cluster(rundir: Path, settings: Settings, kubeconfig: Path) -> int:
+    """The scenario on a cluster that exists, with kubectl and helm from PATH, else from the cache."""
+    clients = binaries.fetch_clients(settings.cache)
+    path = binaries.search_path(clients)
+    kubectl = Kubectl(binaries.find("kubectl", path), kubeconfig, NAMESPACE)
+    doors = PortForwards(kubectl)
+    prometheus = Prometheus(settings.prometheus) if settings.prometheus else None
+    this = Run(kubectl, binaries.find("helm", path), settings.image, doors, prometheus)
+    try:
+        return inside.play(this, Steps(rundir / "steps.jsonl"))
+    finally:
+        doors.close()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,29 @@
 """The run inside the namespaces: cluster up, scenario, and what a person needs to see when it fails."""
 
+import json
 import signal
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import yaml
+
+from tandem_e2e import diagnose, monitors, scenario
 from tandem_e2e.cluster import control_plane, node, sandbox
 from tandem_e2e.cluster.processes import Processes
+from tandem_e2e.door import ClusterIps
 from tandem_e2e.kubectl import Kubectl
 from tandem_e2e.outside import Prepared, prepared
 from tandem_e2e.prepare import image
-from tandem_e2e.settings import IMAGE, Settings
+from tandem_e2e.prepare.binaries import find
+from tandem_e2e.prometheus import Prometheus
+from tandem_e2e.scenario.run import NAMESPACE, OPERATOR_NAMESPACE, Run
+from tandem_e2e.settings import IMAGE, REPO, Settings
+from tandem_e2e.shell import run, until
 from tandem_e2e.steps import Steps
+
+SCRAPE_INTERVAL = "2s"
 
 
 def main(rundir: Path, settings: Settings) -> int:
@@ -26,7 +37,11 @@ def main(rundir: Path, settings: Settings) -> int:
     processes = Processes(rundir, found.path, values)
     try:
         kubectl = _bring_up(rundir, processes, found, steps)
-        print(kubectl("get", "nodes"))
+        with steps.step("Prometheus"):
+            prometheus = _start_prometheus(rundir, processes, kubectl)
+        demo = kubectl.within(NAMESPACE)
+        this = Run(demo, find("helm", found.path), IMAGE, ClusterIps(demo), prometheus)
+        return play(this, steps)
     except KeyboardInterrupt:
         return 130
     except Exception:
@@ -38,6 +53,16 @@ def main(rundir: Path, settings: Settings) -> int:
             with suppress(KeyboardInterrupt):
                 signal.pause()
         processes.stop()
+
+
+def play(this: Run, steps: Steps) -> int:
+    """Play the scenario; 0 when every step passed, else 1 after showing what there is to see."""
+    try:
+        scenario.play(this, steps)
+    except Exception:
+        diagnose.show(this.kubectl)
+        traceback.print_exc()
+        return 1
     return 0
 
 
@@ -58,5 +83,17 @@ def _bring_up(rundir: Path, processes: Processes, found: Prepared, steps: Steps)
     return kubectl
 
 
-def on_given_cluster(rundir: Path, settings: Settings, kubeconfig: Path) -> int:
-    raise NotImplementedError
+def _start_prometheus(rundir: Path, processes: Processes, kubectl: Kubectl) -> Prometheus:
+    """A Prometheus that scrapes what the chart's monitors select."""
+    chart = (find("helm", processes.path), "template", "tandem", REPO / "charts/tandem")
+    options = (f"--namespace={OPERATOR_NAMESPACE}", "--api-versions=monitoring.coreos.com/v1")
+    rendered = yaml.safe_load_all(run(*chart, *options))
+    chosen = [manifest for manifest in rendered if manifest["kind"].endswith("Monitor")]
+    for monitor in chosen:
+        monitor["metadata"].setdefault("namespace", OPERATOR_NAMESPACE)
+    configuration = monitors.configuration(chosen, kubectl.kubeconfig, SCRAPE_INTERVAL)
+    (rundir / "prometheus.yml").write_text(json.dumps(configuration, indent=1))
+    processes.start("prometheus")
+    prometheus = Prometheus(f"http://{sandbox.NODE_IP}:9090")
+    until("Prometheus", lambda: processes.check() and prometheus.ready(), 60)
+    return prometheus

@@ -1,7 +1,7 @@
 """kubectl, the client that the run uses throughout."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,16 @@ class Kubectl:
 
     def __call__(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
         """Run kubectl and return what it printed, stripped."""
-        fixed = (self.binary, f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}")
-        return run(*fixed, *arguments, stdin=stdin, timeout=timeout).strip()
+        return run(*self.command(*arguments), stdin=stdin, timeout=timeout).strip()
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of `kubectl` with these arguments."""
+        fixed = [str(self.binary), f"--kubeconfig={self.kubeconfig}", f"--namespace={self.namespace}"]
+        return [*fixed, *arguments]
+
+    def within(self, namespace: str) -> "Kubectl":
+        """The same for another namespace."""
+        return replace(self, namespace=namespace)
 
     def apply(self, *manifests: Object, options: tuple[str, ...] = ()) -> None:
         self("apply", *options, "-f", "-", stdin=yaml.safe_dump_all(manifests))
