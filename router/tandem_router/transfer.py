@@ -99,7 +99,13 @@ def _releases(state: Transfer, reason: str) -> tuple[Effect, ...]:
     return () if state.handle is None else (Release(state.handle, reason),)
 
 
+def _too_late(state: Transfer, leg: Leg) -> Step:
+    return _end(state, GiveUp(Failure(leg, Kind.TIMEOUT, "the request's deadline passed")), "failed")
+
+
 def _chosen(state: Transfer, choice: Choice | NoChoice, now: float) -> Step:
+    if now >= state.deadline:
+        return _too_late(state, Leg.PREFILL)
     if isinstance(choice, NoChoice):
         if state.attempt == 0 or state.constraint.local_only:
             return _end(state, GiveUp(state.failure or choice), "failed")
@@ -129,6 +135,8 @@ def _prefilled(state: Transfer, event: Prefilled, now: float) -> Step:
         raise ValueError("a prefill answer without a prefill leg")
     if event.params is not None:
         state = replace(state, handle=Handle(choice.prefill, event.params, now + event.lease * LEASE_SHARE))
+    if now >= state.deadline:
+        return _too_late(state, Leg.PREFILL)
     if event.finished and not state.stream:
         return _end(state, AnswerPrefill(), "finished")
     if state.handle is None:
@@ -148,8 +156,7 @@ def _failed(state: Transfer, failure: Failure, now: float) -> Step:
     releases = _releases(state, "failed")
     state = replace(_blamed(state, failure), phase=Phase.CHOOSING, handle=None, failure=failure)
     if now >= state.deadline:
-        timeout = Failure(failure.leg, Kind.TIMEOUT, "the request's deadline passed")
-        state, effects = _end(state, GiveUp(timeout), "failed")
+        state, effects = _too_late(state, failure.leg)
     elif state.attempt >= MAX_ATTEMPTS:
         state, effects = _end(state, GiveUp(failure), "failed")
     else:

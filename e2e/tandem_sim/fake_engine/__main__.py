@@ -27,8 +27,8 @@ from tandem_sim.fake_engine.settings import Settings
 def main(fault: str | None, times: int, **options: Any) -> None:
     """Run an HTTP engine without a GPU that speaks vLLM's NixlConnector protocol.
 
-    GET /fake/stats tells requests and handles. POST /fake/faults {"fault": "error", "times": 1} makes the next
-    request fail.
+    GET /fake/stats tells requests and handles.
+    POST /fake/faults {"fault": "error", "times": 1} makes the next request fail.
     """
     asyncio.run(_run(Settings(**options), fault, times))
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """`error` and `busy` answer 500 and 429, `hang` never answers, `die` closes the connection without an answer.
+    """`error` and `busy` answer 500 and 429, `hang` never answers, `die` closes the connection instead.
 
     `stream_error` is a 200 whose first event is an error; `late_error` shows one after two tokens,
     `die_mid_stream` closes after two, `truncate` ends after two as if it were complete, but without [DONE].

@@ -18,7 +18,7 @@ class LoadFailedError(Exception):
 
 
 async def pull_vllm(session: aiohttp.ClientSession, params: Mapping[str, Any]) -> str | None:
-    """The digest behind the params; None if the KV is gone, which vLLM does not notice. Or LoadFailedError."""
+    """The digest behind the params; None if the KV is gone, which vLLM does not notice."""
     url = f"http://{params['remote_host']}:{params['remote_port']}/fake/pull"
     asked = {"handle": params["remote_request_id"], "engine_id": params["remote_engine_id"]}
     try:

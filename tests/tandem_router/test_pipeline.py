@@ -1,0 +1,144 @@
+"""Choices: only what fits, the least loaded of it, and the same again for the same question."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tandem_router.pipeline import SHORT_PROMPT_TOKENS, choose
+from tandem_router.types import Choice, Constraint, Endpoint, Load, NoChoice, Path, RequestInfo, Role
+
+LONG = RequestInfo("r", "m", 4000, stream=True)
+SHORT = RequestInfo("r", "m", SHORT_PROMPT_TOKENS - 1, stream=True)
+
+
+def worker(name: str, role: str, **changes: Any) -> Endpoint:
+    values = {"pool": role, "engine": "native", "model": "m", "revision": "1"} | changes
+    return Endpoint(name=name, address="10.0.0.1", port=8100, role=Role(role), **values)
+
+
+P1, P2 = worker("p1", "prefill"), worker("p2", "prefill")
+D1, D2 = worker("d1", "decode"), worker("d2", "decode")
+M1, M2 = worker("m1", "mixed"), worker("m2", "mixed")
+
+
+def names(choice: Choice | NoChoice) -> tuple[str | None, str, str]:
+    assert isinstance(choice, Choice)
+    return choice.prefill.name if choice.prefill else None, choice.decode.name, choice.reason
+
+
+WORKERS = st.builds(
+    worker,
+    name=st.integers(0, 10**6).map(str),
+    role=st.sampled_from(["prefill", "decode", "mixed"]),
+    ready=st.booleans(),
+    revision=st.sampled_from(["1", "2"]),
+    engine=st.sampled_from(["native", "vllm"]),
+    model=st.sampled_from(["m", "other"]),
+)
+
+
+@given(
+    st.lists(WORKERS, max_size=8, unique_by=lambda e: e.name),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9000)), min_size=8, max_size=8),
+    st.sets(st.integers(0, 7)),
+    st.sets(st.integers(0, 7)),
+    st.booleans(),
+    st.sampled_from([LONG, SHORT]),
+    st.integers(0, 5),
+)
+@settings(max_examples=150)
+def test_a_choice_always_fits_and_is_repeatable(
+    endpoints: list[Endpoint],
+    load: list[tuple[int, int]],
+    avoided: set[int],
+    shunned: set[int],
+    local_only: bool,
+    request: RequestInfo,
+    seed: int,
+) -> None:
+    loads = {e.name: Load(*load[i]) for i, e in enumerate(endpoints)}
+    avoid = frozenset(e.name for i, e in enumerate(endpoints) if i in avoided)
+    shun = frozenset(e.name for i, e in enumerate(endpoints) if i in shunned)
+    constraint = Constraint(avoid, shun, local_only)
+    choice = choose(request, endpoints, loads, Random(seed), constraint=constraint)
+    assert choice == choose(request, endpoints, loads, Random(seed), constraint=constraint)
+    usable = [e for e in endpoints if e.ready and e.model == "m" and e.name not in avoid]
+    if isinstance(choice, NoChoice):
+        assert all(e.role is Role.PREFILL for e in usable)
+        return
+    assert choice.decode in usable
+    assert choice.decode.role is not Role.PREFILL
+    if choice.prefill is None:
+        assert choice.path is Path.LOCAL
+        return
+    assert not local_only
+    assert choice.path is Path.DISAGGREGATED
+    assert choice.prefill in usable
+    assert (choice.prefill.role, choice.decode.role) == (Role.PREFILL, Role.DECODE)
+    assert (choice.prefill.revision, choice.prefill.engine) == (choice.decode.revision, choice.decode.engine)
+    assert not {choice.prefill.name, choice.decode.name} <= shun
+
+
+def test_the_least_loaded_of_each_side_is_taken() -> None:
+    loads = {"p1": Load(1, 9000), "p2": Load(2, 10), "d1": Load(5, 0), "d2": Load(6, 0)}
+    assert names(choose(LONG, [P1, P2, D1, D2], loads, Random(0))) == ("p2", "d1", "pair_available")
+
+
+def test_equals_share_the_work() -> None:
+    rng = Random(0)
+    taken = {names(choose(LONG, [P1, P2, D1, D2], {}, rng))[:2] for _ in range(40)}
+    assert len(taken) == 4
+
+
+def test_a_revision_never_pairs_with_another() -> None:
+    new = worker("d3", "decode", revision="2")
+    assert names(choose(LONG, [P1, D1, new], {"d1": Load(99, 0)}, Random(0)))[:2] == ("p1", "d1")
+    assert names(choose(LONG, [P1, new], {}, Random(0))) == (None, "d3", "no_pair")
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "expected"),
+    [
+        ([D1], (None, "d1", "no_prefill_worker")),
+        ([M1], (None, "m1", "no_prefill_worker")),
+        ([P1, M1], (None, "m1", "no_pair")),
+    ],
+)
+def test_without_a_pair_one_worker_does_both(endpoints: list[Endpoint], expected: tuple[Any, ...]) -> None:
+    assert names(choose(LONG, endpoints, {}, Random(0))) == expected
+
+
+def test_a_mixed_worker_takes_short_prompts_and_what_it_has_more_room_for() -> None:
+    everyone = [P1, D1, M1]
+    assert names(choose(SHORT, everyone, {}, Random(0))) == (None, "m1", "short_prompt")
+    assert names(choose(LONG, everyone, {}, Random(0))) == ("p1", "d1", "pair_available")
+    assert names(choose(LONG, everyone, {"p1": Load(3, 0)}, Random(0))) == (None, "m1", "less_loaded")
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "reason"),
+    [
+        ([], "no_worker"),
+        ([worker("x", "decode", model="other")], "no_worker"),
+        ([worker("x", "decode", ready=False)], "no_ready_worker"),
+        ([P1], "no_decode_worker"),
+    ],
+)
+def test_no_choice_says_why(endpoints: list[Endpoint], reason: str) -> None:
+    assert choose(LONG, endpoints, {}, Random(0)) == NoChoice(reason)
+
+
+def test_after_a_pair_failed_another_pair_is_tried_first() -> None:
+    shun = Constraint(shun=frozenset({"p1", "d1"}))
+    assert names(choose(LONG, [P1, P2, D1, D2], {}, Random(0), constraint=shun))[:2] == ("p2", "d2")
+    assert names(choose(LONG, [P1, D1, D2], {}, Random(0), constraint=shun))[:2] == ("p1", "d2")
+    assert names(choose(LONG, [P1, D1], {}, Random(0), constraint=shun))[:2] == (None, "d1")
+
+
+def test_local_only_prefers_a_worker_that_did_not_fail() -> None:
+    rule = Constraint(shun=frozenset({"d1"}), local_only=True)
+    assert {names(choose(LONG, [P1, D1, D2], {}, Random(s), constraint=rule))[1] for s in range(9)} == {"d2"}
+    assert names(choose(LONG, [P1, D1], {}, Random(0), constraint=rule))[1] == "d1"
