@@ -206,16 +206,16 @@ class WorkerPoolSpec(Api):
         min_length=1, max_length=63, description="The LLMService that the workers belong to."
     )
     pool: DnsLabel = Field(description="The pool's name in that service.")
-    role: Role
+    role: Role = Field(description="What these workers do: prefill, decode, or both (`mixed`).")
     replicas: Replicas = Field(default=1, description="Workers wanted; `kubectl scale pool/...` sets it.")
-    min_replicas: Replicas | None = None
-    max_replicas: Replicas | None = None
+    min_replicas: Replicas | None = Field(default=None, description="The least that `replicas` may be.")
+    max_replicas: Replicas | None = Field(default=None, description="The most that `replicas` may be.")
     model: Model
     engine: Engine
-    connector: Connector
+    connector: Connector = Field(description="How the KV cache moves to and from these workers.")
     accelerator: Accelerator | None = None
     resources: Resources | None = None
-    args: Arguments = ()
+    args: Arguments = Field(default=(), description="Arguments after the engine's.")
     revision: str = Field(
         pattern=r"^[a-z0-9]+$", max_length=63, description="Equal for workers that may hand KV to each other."
     )

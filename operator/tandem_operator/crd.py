@@ -1,4 +1,4 @@
-"""CustomResourceDefinitions from the types: `python -m tandem_operator.crd manifests/crds` writes them."""
+"""CustomResourceDefinitions from the types: `python -m tandem_operator.crd` writes them where they ship."""
 
 import sys
 from pathlib import Path
@@ -20,6 +20,7 @@ from tandem_operator.api import (
 )
 from tandem_operator.rules import RULES
 
+FOLDERS = ("manifests/crds", "charts/tandem/crds")
 _DROPPED = ("title", "additionalProperties", "x-key")
 
 
@@ -189,4 +190,5 @@ def _workerpools() -> Manifest:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1] if len(sys.argv) > 1 else "manifests/crds"))
+    for argument in sys.argv[1:] or FOLDERS:
+        write(Path(argument))

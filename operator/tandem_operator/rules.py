@@ -49,12 +49,6 @@ def _inside(claim: PersistentVolumeClaimSource) -> bool:
 
 _BOUNDS = (
     Rule(
-        "minReplicas must not be greater than maxReplicas",
-        "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
-        lambda pool: _ordered(pool.min_replicas, pool.max_replicas),
-        "minReplicas",
-    ),
-    Rule(
         "replicas must not be less than minReplicas",
         "!has(self.minReplicas) || self.minReplicas <= self.replicas",
         lambda pool: _ordered(pool.min_replicas, pool.replicas),
