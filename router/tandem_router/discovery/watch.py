@@ -85,9 +85,9 @@ class PodWatch:
             _request_timeout=WATCH_TIMEOUT,
         )
         try:
-            for line in _lines(self._response):
-                if self._stopped.is_set():
-                    return
+            # Looked at after the response is in place: `stop` either finds it there or is seen here.
+            lines = _lines(self._response)
+            while not self._stopped.is_set() and (line := next(lines, None)) is not None:
                 self._apply(json.loads(line))
         finally:
             self._response.close()
