@@ -18,12 +18,9 @@ def downward_env() -> list[Manifest]:
 
 
 def env(values: Mapping[str, str], extra: Sequence[EnvVar] = ()) -> list[Manifest]:
-    """Downward addresses, then `values`, then what the user adds."""
-    return [
-        *downward_env(),
-        *({"name": name, "value": value} for name, value in values.items()),
-        *({"name": variable.name, "value": variable.value} for variable in extra),
-    ]
+    """Downward addresses, then `values`, then what the user adds or sets otherwise."""
+    chosen = {**values, **{variable.name: variable.value for variable in extra}}
+    return [*downward_env(), *({"name": name, "value": value} for name, value in chosen.items())]
 
 
 def probe(path: str, period: int, failures: int, timeout: int = 2) -> Manifest:
