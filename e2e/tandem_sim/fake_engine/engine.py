@@ -26,7 +26,7 @@ GARBAGE = "what the blocks of freed KV hold by now"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request as it arrived."""
+    """One request as it arrived; header names in lower case."""
 
     path: str
     headers: Mapping[str, str]
@@ -85,7 +85,7 @@ class FakeEngine:
     async def generate(self, request: web.Request) -> web.StreamResponse:
         self.stats.running += 1
         try:
-            seen = Seen(request.path, dict(request.headers), await request.read())
+            seen = Seen(request.path, _lowered(request.headers), await request.read())
             self.seen.append(seen)
             self._notify()
             response = await self._generate(request, seen.json())
@@ -224,6 +224,10 @@ class FakeEngine:
             per_event=self.settings.tokens_per_event,
             usage=bool((body.get("stream_options") or {}).get("include_usage")),
         )
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _internal_error() -> web.Response:
