@@ -1,6 +1,6 @@
 """Paged KV blocks: reference counts, a prefix cache over full blocks, LRU eviction. No torch."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
 
 from tandem_worker.kv import AllBlocksCleared, BlocksRemoved, BlockStored, KvEvent
@@ -96,13 +96,16 @@ class BlockPool:
         events, self._events = self._events, []
         return events
 
-    def check_integrity(self) -> None:
-        """Raises AssertionError unless every block is either used or free and hashes and blocks agree."""
+    def check_integrity(self, owned: Iterable[int]) -> None:
+        """Raises AssertionError unless the references are those of `owned`, an id for each, every other block is
+        free, and hashes and blocks agree.
+        """
+        owners = Counter(owned)
         for block_id, num_refs in enumerate(self._num_refs):
-            if num_refs < 0 or (num_refs == 0) != (block_id in self._free):
-                raise AssertionError(
-                    f"block {block_id}: {num_refs} references, free: {block_id in self._free}"
-                )
+            is_free = block_id in self._free
+            if num_refs != owners[block_id] or is_free != (num_refs == 0):
+                found = f"{num_refs} references, {owners[block_id]} owners, free: {is_free}"
+                raise AssertionError(f"block {block_id}: {found}")
         stored = {
             block.block_hash: block_id for block_id, block in enumerate(self._stored) if block is not None
         }

@@ -1,17 +1,16 @@
 """The engine: schedule, run, take in the new tokens. Synchronous, for one thread; no I/O, no torch."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from secrets import randbits
-from typing import Protocol
 
 from tandem_worker.admission import check_request
 from tandem_worker.block_pool import BlockPool
 from tandem_worker.config import EngineConfig
 from tandem_worker.errors import DuplicateRequestError, UnknownRequestError
 from tandem_worker.handover import Handover
-from tandem_worker.kv import BlockStored, HeldKv, KvEvent, KvLayout
+from tandem_worker.kv import BlockStored, HeldKv, KvEvent
 from tandem_worker.kv_cache import KvCache
+from tandem_worker.model_runner import ModelRunner
 from tandem_worker.request import (
     EngineLoad,
     FinishReason,
@@ -25,35 +24,6 @@ from tandem_worker.request import (
 from tandem_worker.scheduler import Scheduler
 from tandem_worker.sequence import Chunk
 from tandem_worker.sequence import Sequence as Seq
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """What the engine must know of the loaded model.
-
-    `max_model_len` counts prompt and output tokens, and is never more than `num_blocks` blocks hold: alone, a
-    sequence can always run to its end.
-    """
-
-    layout: KvLayout
-    num_blocks: int
-    vocab_size: int
-    max_model_len: int
-    eos_token_ids: frozenset[int]
-
-
-class ModelRunner(Protocol):
-    """Computes chunks on the device and moves KV in and out of it."""
-
-    @property
-    def info(self) -> ModelInfo: ...
-
-    def run(self, chunks: Sequence[Chunk]) -> list[SampledToken | None]:
-        """Writes the chunks' KV; returns a new token for each chunk that `samples`, None for the others."""
-
-    def read_blocks(self, block_ids: Sequence[int]) -> bytes: ...
-
-    def write_blocks(self, block_ids: Sequence[int], data: bytes | bytearray | memoryview) -> None: ...
 
 
 def _new_seed() -> int:
@@ -87,7 +57,7 @@ class Engine:
         self._pool = BlockPool(info.num_blocks)
         self._cache = KvCache(self._pool, self.block_size, config.cache_salt)
         self._scheduler = Scheduler(self._cache, config.max_num_seqs, config.max_batched_tokens)
-        self._handover = Handover(self._cache, self._scheduler, {}, {}, {})
+        self._handover = Handover(self._cache, self._scheduler)
         self._sequences: dict[str, Seq] = {}
         self._num_arrived = 0
 
@@ -161,10 +131,7 @@ class Engine:
 
         The seed token is the first output, at once; without one the last prompt token is computed here.
         """
-        seq = self._handover.imports.get(request_id)
-        num_prompt = seq.num_prompt_tokens if seq is not None else 0
-        seq = self._handover.commit(request_id, num_prompt if seed is not None else num_prompt - 1)
-        self._scheduler.add_running(seq)
+        seq = self._handover.commit(request_id, has_seed=seed is not None)
         return StepReport(outputs=(self._append(seq, seed),) if seed is not None else ())
 
     def cancel_import(self, request_id: str) -> bool:
@@ -201,13 +168,9 @@ class Engine:
         return self._pool.drain_events()
 
     def check_integrity(self) -> None:
-        """Raises AssertionError when blocks are lost or counted twice."""
-        self._pool.check_integrity()
-        owners = [seq.block_ids for seq in self._sequences.values()]
-        owners += [list(held.block_ids) for held in self._handover.held.values()]
-        owners += [list(block_ids) for block_ids in self._handover.reserved.values()]
-        if len({block_id for block_ids in owners for block_id in block_ids}) != self._pool.num_used:
-            raise AssertionError("used blocks without an owner")
+        """Raises AssertionError when a block is lost or has another number of references than of owners."""
+        sequences = [block_id for seq in self._sequences.values() for block_id in seq.block_ids]
+        self._pool.check_integrity([*sequences, *self._handover.block_ids()])
 
     def _enter(self, request: Request) -> Seq:
         check_request(request, self.vocab_size, self.max_model_len)

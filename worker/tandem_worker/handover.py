@@ -1,6 +1,6 @@
 """KV between two workers: held for another one, awaited from another one, or reserved for it. No torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tandem_worker.errors import UnknownRequestError
 from tandem_worker.kv import HeldKv
@@ -16,9 +16,14 @@ class Handover:
 
     cache: KvCache
     scheduler: Scheduler
-    held: dict[str, HeldKv]
-    imports: dict[str, Sequence]
-    reserved: dict[str, tuple[int, ...]]
+    held: dict[str, HeldKv] = field(default_factory=dict)
+    imports: dict[str, Sequence] = field(default_factory=dict)
+    reserved: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def block_ids(self) -> list[int]:
+        """All blocks that are held or reserved; those of an awaited sequence are its own."""
+        owners = [*(held.block_ids for held in self.held.values()), *self.reserved.values()]
+        return [block_id for block_ids in owners for block_id in block_ids]
 
     def hold(self, seq: Sequence) -> None:
         """Keeps the blocks of a finished sequence's prompt and frees its other ones."""
@@ -63,15 +68,16 @@ class Handover:
         self.scheduler.num_awaited += 1
         return ImportPlan(seq.request_id, tuple(seq.block_ids[first_block:]), first_block)
 
-    def commit(self, request_id: str, num_computed_tokens: int) -> Sequence:
-        """The awaited KV is there: the sequence may run."""
+    def commit(self, request_id: str, has_seed: bool) -> Sequence:
+        """The awaited KV is there: the sequence runs. Without a seed its last token is computed again."""
         seq = self._take(request_id)
         if seq is None:
             raise UnknownRequestError(f"no import of request {request_id} is under way")
-        seq.num_computed_tokens = num_computed_tokens
-        seq.num_cached_tokens = num_computed_tokens
+        seq.num_computed_tokens = seq.num_prompt_tokens - (not has_seed)
+        seq.num_cached_tokens = seq.num_computed_tokens
         seq.has_started = True
         self.cache.register_computed(seq)
+        self.scheduler.add_running(seq)
         return seq
 
     def cancel(self, request_id: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tandem_worker.config import EngineConfig
-from tandem_worker.engine import Engine, ModelInfo
+from tandem_worker.engine import Engine
 from tandem_worker.errors import ConfigError
 from tandem_worker.kv import KvLayout
 from tandem_worker.model.checkpoint import Checkpoint
@@ -16,6 +16,7 @@ from tandem_worker.model.rope import rope_table
 from tandem_worker.model.spec import ModelSpec, load_spec
 from tandem_worker.model.transformer import Transformer
 from tandem_worker.model.weights import ModelWeights, take_weights
+from tandem_worker.model_runner import ModelInfo
 from tandem_worker.runner import TorchRunner
 
 logger = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import numpy
 import torch
 from torch import Tensor
 
-from tandem_worker.engine import ModelInfo
 from tandem_worker.errors import KvDataError
 from tandem_worker.model.batch import make_batch
 from tandem_worker.model.transformer import Transformer
+from tandem_worker.model_runner import ModelInfo
 from tandem_worker.request import SampledToken
 from tandem_worker.sampler import sample
 from tandem_worker.sequence import Chunk

@@ -52,19 +52,15 @@ class Scheduler:
 
     def schedule(self) -> tuple[Chunk, ...]:
         """The next batch. Blocks are given and taken here; what counts as computed changes after the run."""
-        chunks, preempted = self._decodes()
+        chunks = self._decodes()
         budget = self._max_batched_tokens - len(chunks)
         chunks, budget = self._continue_prefills(chunks, budget)
-        if not preempted:
-            chunks = self._admit(chunks, budget)
-        return tuple(chunks)
+        return tuple(self._admit(chunks, budget))
 
-    def _decodes(self) -> tuple[list[Chunk], bool]:
+    def _decodes(self) -> list[Chunk]:
         """All sequences with one pending token, oldest first; before prefills, so that TPOT stays even."""
-        before = self.num_preemptions
         decoding = [seq for seq in self.running if seq.num_pending_tokens == 1]
-        chunks = [Chunk(seq, 1) for seq in decoding if seq.block_ids and self._make_room(seq)]
-        return chunks, self.num_preemptions > before
+        return [Chunk(seq, 1) for seq in decoding if seq.block_ids and self._make_room(seq)]
 
     def _continue_prefills(self, chunks: list[Chunk], budget: int) -> tuple[list[Chunk], int]:
         for seq in self.running:

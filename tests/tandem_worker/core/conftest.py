@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tandem_worker.config import EngineConfig
-from tandem_worker.engine import Engine, ModelInfo
+from tandem_worker.engine import Engine
 from tandem_worker.kv import KvLayout
+from tandem_worker.model_runner import ModelInfo
 from tandem_worker.request import Request, SampledToken, SamplingParams, StepOutput
 from tandem_worker.sequence import Chunk
 

@@ -145,6 +145,20 @@ def test_an_aborted_request_frees_its_blocks_at_once(
     bench.engine.check_integrity()
 
 
+def test_only_what_was_computed_of_an_aborted_prompt_is_reused(
+    make_bench: Make, make_request: Make, expected_tokens: Make
+) -> None:
+    bench = make_bench(16, max_batched_tokens=8)
+    bench.engine.add(make_request("aborted", range(1, 22)))
+    bench.step()
+    bench.engine.abort("aborted")
+    request = make_request("again", range(1, 22))
+    bench.engine.add(request)
+    bench.run()
+    assert bench.outputs["again"][0].num_cached_tokens == 8
+    assert bench.tokens("again") == expected_tokens(request, 64)
+
+
 def test_what_can_never_run_is_refused_and_leaves_nothing(make_bench: Make, make_request: Make) -> None:
     engine = make_bench(4).engine
     engine.add(make_request("twice", [1]))

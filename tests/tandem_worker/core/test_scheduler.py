@@ -78,8 +78,20 @@ def test_the_youngest_gives_its_blocks_and_is_first_in_line_again() -> None:
 
 def test_admission_leaves_a_block_for_each_running_sequence_to_grow_into() -> None:
     scheduler = _scheduler(num_blocks=4)
-    scheduler.add(_seq(0, 8))
-    _run(scheduler)
+    scheduler.add(_seq(0, 6))
     scheduler.add(_seq(1, 5))
+    assert _run(scheduler) == [(0, 6)]
+    scheduler = _scheduler(num_blocks=5)
+    scheduler.add(_seq(0, 6))
+    scheduler.add(_seq(1, 4))
+    assert _run(scheduler) == [(0, 6), (1, 4)]
+
+
+def test_awaited_kv_has_a_seat_too() -> None:
+    scheduler = _scheduler(max_num_seqs=2)
+    scheduler.num_awaited = 1
+    scheduler.add(_seq(0, 1))
+    assert not scheduler.has_seat()
+    scheduler.add(_seq(1, 1))
     assert _run(scheduler) == [(0, 1)]
-    assert scheduler.num_preemptions == 0
+    assert not scheduler.has_seat()
