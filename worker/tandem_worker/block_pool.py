@@ -97,8 +97,8 @@ class BlockPool:
         return events
 
     def check_integrity(self, owned: Iterable[int]) -> None:
-        """Raises AssertionError unless the references are those of `owned`, an id for each, every other block is
-        free, and hashes and blocks agree.
+        """Raises AssertionError unless the references are those of `owned`, an id for each, all other blocks
+        are free, and the hash index is right.
         """
         owners = Counter(owned)
         for block_id, num_refs in enumerate(self._num_refs):
