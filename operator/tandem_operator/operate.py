@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from prometheus_client import CollectorRegistry, start_http_server
 
 from tandem_operator.cluster_config import Cluster
 from tandem_operator.controller import Controller, Key
+from tandem_operator.desired.names import MANAGER
 from tandem_operator.handlers import registry, settings
 from tandem_operator.images import Images
 from tandem_operator.kube import POOLS, SERVICES, ApiError, Kube, connect
@@ -83,6 +84,8 @@ async def _run(controller: Controller, planners: Planners, options: Options) -> 
             namespaces=[options.namespace] if options.namespace else (),
             liveness_endpoint=f"http://{options.listen}:{options.health_port}/healthz",
             stop_flag=stop,
+            # kopf's own choice asks for the user's name, which a container's user need not have.
+            identity=cast(Any, MANAGER),
         )
     finally:
         work.cancel()
