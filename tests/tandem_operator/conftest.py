@@ -1,7 +1,8 @@
-"""What the operator's tests share: a good service, and an API server's checks of a custom resource in Python."""
+"""What the operator's tests share: a good service, and an API server's checks of a custom resource."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import celpy
 import jsonschema
 import pytest
 import yaml
+from celpy.adapter import json_to_cel
 
 from tandem_operator.api import LLMService, Manifest
 from tandem_operator.crd import definitions
@@ -60,13 +62,15 @@ def make_service(manifest: Callable[[Manifest], Manifest]) -> MakeService:
 @pytest.fixture
 def quickstart() -> Manifest:
     """The sample that the README starts with."""
-    sample: Manifest = yaml.safe_load((REPO / "manifests/samples/quickstart.yaml").read_text(encoding="utf-8"))
+    sample: Manifest = yaml.safe_load(
+        (REPO / "manifests/samples/quickstart.yaml").read_text(encoding="utf-8")
+    )
     return sample
 
 
 @pytest.fixture(scope="session")
 def server_problems() -> Callable[[Manifest], list[str]]:
-    """What an API server that knows CEL has against an LLMService: defaulting, the schema, list keys, the rules."""
+    """What an API server that knows CEL has against an LLMService, after defaulting."""
     root = definitions()["llmservices.yaml"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     validator = jsonschema.Draft202012Validator(root)
 
@@ -92,7 +96,9 @@ def _default(schema: Manifest, value: Any) -> None:
 
 def _extensions(schema: Manifest, value: Any) -> Iterator[str]:
     """What Kubernetes checks beyond JSON schema."""
-    if schema.get("x-kubernetes-int-or-string") and (isinstance(value, bool) or not isinstance(value, int | str)):
+    if schema.get("x-kubernetes-int-or-string") and (
+        isinstance(value, bool) or not isinstance(value, int | str)
+    ):
         yield f"{value!r} is neither integer nor text"
     if isinstance(value, list):
         keys = [tuple(item[key] for key in schema.get("x-kubernetes-list-map-keys", ())) for item in value]
@@ -115,8 +121,12 @@ def _children(schema: Manifest, value: Any) -> Iterator[tuple[Manifest, Any]]:
 
 
 def _broken_rules(rules: Any, value: Any) -> Iterator[str]:
-    environment = celpy.Environment()
     for rule in rules:
-        program = environment.program(environment.compile(rule["rule"]))
-        if not program.evaluate({"self": celpy.json_to_cel(value)}):
+        if not _program(rule["rule"]).evaluate({"self": json_to_cel(value)}):
             yield rule["message"]
+
+
+@cache
+def _program(expression: str) -> celpy.Runner:
+    environment = celpy.Environment()
+    return environment.program(environment.compile(expression))

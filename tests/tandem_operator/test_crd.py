@@ -37,7 +37,9 @@ def test_the_checked_in_files_are_what_the_types_give(tmp_path: Path) -> None:
 def test_a_schema_is_structural(version: Manifest) -> None:
     for path, node in _nodes(version["schema"]["openAPIV3Schema"]):
         assert "type" in node or node.get("x-kubernetes-int-or-string"), path
-        unknown = {"$ref", "$defs", "anyOf", "title", "patternProperties", "propertyNames", "x-key"} & set(node)
+        unknown = {"$ref", "$defs", "anyOf", "title", "patternProperties", "propertyNames", "x-key"} & set(
+            node
+        )
         assert not unknown, path
         assert not ("properties" in node and "additionalProperties" in node), path
 
@@ -55,7 +57,9 @@ def test_texts_and_lists_of_a_spec_are_bounded_so_that_rules_are_cheap(version: 
 
 
 def test_no_default_is_empty_text_which_kubernetes_1_20_refuses(version: Manifest) -> None:
-    assert [path for path, node in _nodes(version["schema"]["openAPIV3Schema"]) if node.get("default") == ""] == []
+    assert [
+        path for path, node in _nodes(version["schema"]["openAPIV3Schema"]) if node.get("default") == ""
+    ] == []
 
 
 def test_every_field_of_a_spec_explains_itself(version: Manifest) -> None:

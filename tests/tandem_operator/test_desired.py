@@ -28,7 +28,9 @@ def everything(service: LLMService) -> list[Manifest]:
 def workers(service: LLMService, pool: str) -> Manifest:
     name = f"{service.metadata.name}-{pool}"
     return next(
-        each for each in everything(service) if (each["kind"], each["metadata"]["name"]) == ("Deployment", name)
+        each
+        for each in everything(service)
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", name)
     )
 
 
@@ -101,7 +103,9 @@ def test_pods_are_restricted(sample: LLMService) -> None:
 
 
 def test_workers_hold_no_token_of_the_api_server(make_service: MakeService) -> None:
-    assert workers(make_service(), "decode")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    assert (
+        workers(make_service(), "decode")["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+    )
 
 
 def test_every_port_names_its_protocol_for_server_side_apply(sample: LLMService) -> None:
@@ -164,6 +168,11 @@ def test_a_vllm_worker_takes_its_side_of_the_hand_over(make_service: MakeService
     assert worker["readinessProbe"]["httpGet"]["path"] == "/health"
 
 
+def test_a_mixed_vllm_worker_needs_no_connector(make_service: MakeService) -> None:
+    service = make_service(engine={"type": "vllm"}, pools=[{"name": "all", "role": "mixed"}])
+    assert "--kv-transfer-config" not in container(workers(service, "all"))["args"]
+
+
 def test_a_checkpoint_on_a_claim_is_mounted_for_reading(make_service: MakeService) -> None:
     service = make_service(model={"source": {"path": None, "pvc": {"claimName": "models", "path": "llama"}}})
     deployment = workers(service, "decode")
@@ -173,7 +182,12 @@ def test_a_checkpoint_on_a_claim_is_mounted_for_reading(make_service: MakeServic
 
 
 def test_devices_are_requested_and_limited_beside_other_resources(make_service: MakeService) -> None:
-    pool = {"name": "all", "role": "mixed", "accelerator": {"count": 2}, "resources": {"limits": {"memory": "8Gi"}}}
+    pool = {
+        "name": "all",
+        "role": "mixed",
+        "accelerator": {"count": 2},
+        "resources": {"limits": {"memory": "8Gi"}},
+    }
     resources = container(workers(make_service(pools=[pool]), "all"))["resources"]
     assert resources == {
         "requests": {"nvidia.com/gpu": "2"},
@@ -183,7 +197,9 @@ def test_devices_are_requested_and_limited_beside_other_resources(make_service: 
 
 def test_the_router_knows_its_service_and_its_objective(make_service: MakeService) -> None:
     made = everything(make_service(slo={"ttft": "300ms"}, router={"port": 9000}))
-    router = next(each for each in made if each["kind"] == "Deployment" and each["metadata"]["name"] == "base-router")
+    router = next(
+        each for each in made if each["kind"] == "Deployment" and each["metadata"]["name"] == "base-router"
+    )
     arguments, env = container(router)["args"], {item["name"]: item for item in container(router)["env"]}
     assert container(router)["command"] == ["tandem", "router"]
     assert env["TANDEM_DISCOVERY"]["value"] == "kubernetes:default/base"
@@ -195,7 +211,10 @@ def test_the_router_knows_its_service_and_its_objective(make_service: MakeServic
 
 def test_clients_find_the_service_from_its_config_map(make_service: MakeService) -> None:
     settings = next(each for each in everything(make_service()) if each["kind"] == "ConfigMap")
-    assert settings["data"] == {"OPENAI_BASE_URL": "http://base.default.svc:8000/v1", "OPENAI_MODEL": "recall"}
+    assert settings["data"] == {
+        "OPENAI_BASE_URL": "http://base.default.svc:8000/v1",
+        "OPENAI_MODEL": "recall",
+    }
 
 
 def test_the_router_may_only_read_pods(make_service: MakeService) -> None:
@@ -227,7 +246,9 @@ def test_pools_of_a_service_share_one_revision_so_that_they_pair(make_service: M
         {"autoscaling": {"interval": "1m"}},
     ],
 )
-def test_a_revision_outlives_scaling_and_objectives(make_service: MakeService, change: dict[str, Any]) -> None:
+def test_a_revision_outlives_scaling_and_objectives(
+    make_service: MakeService, change: dict[str, Any]
+) -> None:
     assert revision(make_service(**change)) == revision(make_service())
 
 
@@ -241,7 +262,9 @@ def test_a_revision_outlives_scaling_and_objectives(make_service: MakeService, c
         {"engine": {"image": "other:2"}},
     ],
 )
-def test_a_revision_ends_with_what_the_kv_depends_on(make_service: MakeService, change: dict[str, Any]) -> None:
+def test_a_revision_ends_with_what_the_kv_depends_on(
+    make_service: MakeService, change: dict[str, Any]
+) -> None:
     assert revision(make_service(**change)) != revision(make_service())
 
 

@@ -112,7 +112,9 @@ def test_a_write_to_a_pool_never_undoes_a_change_that_was_not_seen(make_service:
     desired = children(make_service())
     live = applied(plan(desired, {}, settled=False))
     changed = children(make_service(model={"maxModelLen": 9}))
-    pools = [change for change in plan(changed, live, settled=False) if change.manifest["kind"] == "WorkerPool"]
+    pools = [
+        change for change in plan(changed, live, settled=False) if change.manifest["kind"] == "WorkerPool"
+    ]
     assert [change.manifest["metadata"]["resourceVersion"] for change in pools] == ["7", "7"]
 
 
