@@ -138,6 +138,16 @@ async def test_a_failed_decode_leg_is_prefilled_again(four: Fleet, fault: Fault,
     assert counted(four, "kv_releases", reason="failed") == 1
 
 
+async def test_a_chat_stream_is_not_committed_by_its_role_alone(four: Fleet) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{four.url}/v1", api_key="none", max_retries=0) as client:
+        four.engines[1].faults.inject(Fault.STREAM_ERROR)
+        stream = await client.chat.completions.create(
+            model="fake", messages=[{"role": "user", "content": PROMPT}], max_tokens=6, stream=True
+        )
+        roles = [chunk.choices[0].delta.role async for chunk in stream]
+        assert roles == ["assistant"] + [None] * 6
+
+
 async def test_both_prefill_workers_failing_leaves_the_decode_worker_to_do_both(four: Fleet) -> None:
     for engine in four.of("prefill"):
         engine.faults.inject(Fault.ERROR)

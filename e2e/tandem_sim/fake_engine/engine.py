@@ -125,7 +125,7 @@ class FakeEngine:
 
     async def _generate(self, request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
         fault = self.faults.take()
-        answer = await self._misbehave(request, fault)
+        answer = await self._misbehave(request, body, fault)
         if answer is not None:
             return answer
         prompt = prompt_of(body)
@@ -140,10 +140,17 @@ class FakeEngine:
         try:
             digest = await self._load(params, digest_of(prompt))
         except LoadFailedError:
-            return await stream_error(request) if body.get("stream") else _internal_error()
+            return await self._load_failed(request, body)
         return await self._decode(request, body, digest, fault)
 
-    async def _misbehave(self, request: web.Request, fault: Fault | None) -> web.StreamResponse | None:
+    async def _load_failed(self, request: web.Request, body: Mapping[str, Any]) -> web.StreamResponse:
+        if not body.get("stream"):
+            return _internal_error()
+        return await stream_error(request, self._shape(request, body))
+
+    async def _misbehave(
+        self, request: web.Request, body: Mapping[str, Any], fault: Fault | None
+    ) -> web.StreamResponse | None:
         if fault is Fault.HANG:
             await asyncio.Event().wait()
         if fault is Fault.DIE and request.transport is not None:
@@ -154,7 +161,7 @@ class FakeEngine:
         if fault is Fault.BUSY:
             return web.json_response(shapes.error("busy", "RateLimitError", 429), status=429)
         if fault is Fault.STREAM_ERROR:
-            return await stream_error(request)
+            return await self._load_failed(request, body)
         return None
 
     async def _prefill(
@@ -212,11 +219,14 @@ class FakeEngine:
             generation.shape.whole(generation.tokens, generation.finish, generation.prompt_tokens, None)
         )
 
+    def _shape(self, request: web.Request, body: Mapping[str, Any]) -> shapes.Shape:
+        request_id = request.headers.get("x-request-id") or uuid4().hex
+        return shapes.Shape("messages" in body, request_id, self.settings.model)
+
     def _generation(self, request: web.Request, body: Mapping[str, Any], digest: str) -> Generation:
         prompt = prompt_of(body)
-        request_id = request.headers.get("x-request-id") or uuid4().hex
         return Generation(
-            shape=shapes.Shape("messages" in body, request_id, self.settings.model),
+            shape=self._shape(request, body),
             tokens=tokens_of(digest, 1 if EOS in prompt else output_tokens(body)),
             finish="stop" if EOS in prompt else "length",
             prompt_tokens=count_tokens(prompt),

@@ -29,10 +29,15 @@ def sse() -> web.StreamResponse:
     return web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
 
 
-async def stream_error(request: web.Request) -> web.StreamResponse:
-    """vLLM's way to say that KV could not be loaded when a stream was asked for: a 200."""
+async def stream_error(request: web.Request, shape: shapes.Shape) -> web.StreamResponse:
+    """vLLM's way to say that KV could not be loaded when a stream was asked for: a 200.
+
+    vLLM sends a chat's role with its first token; this engine sends it before the error, as others may.
+    """
     response = sse()
     await response.prepare(request)
+    if shape.chat:
+        await response.write(shape.role_event())
     await response.write(shapes.event(shapes.INTERNAL_ERROR) + shapes.DONE)
     return response
 
