@@ -5,6 +5,8 @@ from typing import Any, Literal
 
 from openai import OpenAI
 
+from tandem_vllm import checkpoint
+
 TIMEOUT = 60.0
 
 Kind = Literal["completion", "chat"]
@@ -35,8 +37,14 @@ def connect(url: str) -> OpenAI:
 def ask(
     client: OpenAI, prompt: str, *, kind: Kind = "completion", stream: bool = False, **options: Any
 ) -> Answer:
-    """Ask the model `tiny`, greedily unless `options` say else."""
-    body: dict[str, Any] = {"model": "tiny", "temperature": 0, "max_tokens": 48, "stream": stream, **options}
+    """Ask the model, greedily unless `options` say else."""
+    body: dict[str, Any] = {
+        "model": checkpoint.MODEL,
+        "temperature": 0,
+        "max_tokens": 48,
+        "stream": stream,
+        **options,
+    }
     if stream:
         body["stream_options"] = {"include_usage": True}
     if kind == "chat":

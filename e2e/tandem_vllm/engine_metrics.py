@@ -12,12 +12,18 @@ TIMEOUT = 10.0
 class EngineMetrics:
     """Counts since the engine's start; `kv_usage` is the share of the KV cache in use now."""
 
+    prompt_tokens: float
     pulled_bytes: float
     pulled_tokens: float
     failed_pulls: float
     running: float
     waiting: float
     kv_usage: float
+
+    @property
+    def waits_for_pull(self) -> bool:
+        """Every prompt is computed, and KV is kept for somebody."""
+        return self.running == 0 and self.waiting == 0 and self.kv_usage > 0
 
     @property
     def idle(self) -> bool:
@@ -37,6 +43,7 @@ def read(url: str) -> EngineMetrics:
         )
 
     return EngineMetrics(
+        prompt_tokens=total("prompt_tokens_total"),
         pulled_bytes=total("nixl_bytes_transferred_sum"),
         pulled_tokens=total("prompt_tokens_by_source_total", source="external_kv_transfer"),
         failed_pulls=total("nixl_num_failed_transfers_total"),

@@ -43,6 +43,13 @@ class Process:
                 raise ProcessError(f"{self.name} is not ready:\n{self._tail()}")
             time.sleep(0.2)
 
+    def pause(self) -> None:
+        """The first process stands still until `resume`; what is sent to it waits in its sockets."""
+        _signal(self._leader.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        _signal(self._leader.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """End it as a pod is ended: SIGTERM to the first process, SIGKILL to all that is left."""
         if self._leader.poll() is None:

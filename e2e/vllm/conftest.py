@@ -37,6 +37,6 @@ def router(stack: Stack) -> Iterator[OpenAI]:
 
 @pytest.fixture(scope="session")
 def alone(stack: Stack) -> Iterator[OpenAI]:
-    """An engine without a connector: the text that every hand-over has to give."""
+    """An engine that serves whole requests: its text is what every hand-over has to give."""
     with client.connect(stack.url("alone")) as connected:
         yield connected

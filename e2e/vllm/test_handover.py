@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
 BLOCK = 32
 LENGTHS = (1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 1, 1000)
-WORKERS = ("prefill", "decode", "disaggregated")
+WORKERS = ("vllm-prefill-0", "vllm-decode-0", "disaggregated")
 FULL_LENGTH: dict[str, Any] = {"extra_body": {"ignore_eos": True}}
 
 
@@ -58,7 +58,7 @@ def test_text_is_that_of_one_engine(
 def test_a_swapped_block_shows_in_the_text(stack: Stack, alone: OpenAI) -> None:
     """The comparison above can fail: with one block of another prompt, the text is another one."""
     mine, other = islice(prompts(3 * BLOCK + 1, "swapped"), 2)
-    body = {"model": "tiny", "prompt": mine, "max_tokens": 48, "temperature": 0}
+    body = {"model": checkpoint.MODEL, "prompt": mine, "max_tokens": 48, "temperature": 0}
     kept = exchange.prefill(stack.url("prefill"), {**body, "prompt": other})
     params = exchange.prefill(stack.url("prefill"), body)
     ((first, *rest),) = params["remote_block_ids"]

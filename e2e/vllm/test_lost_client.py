@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from openai import OpenAI
 
-from tandem_vllm import client, engine_metrics
+from tandem_vllm import checkpoint, client, engine_metrics
 from tandem_vllm.engine_metrics import EngineMetrics
 from tandem_vllm.prompts import prompt
 from tandem_vllm.stack import Stack
@@ -18,7 +18,7 @@ from tandem_vllm.waiting import eventually
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
-ENDLESS = {"max_tokens": 1500, "temperature": 0, "ignore_eos": True, "model": "tiny"}
+ENDLESS = {"model": checkpoint.MODEL, "max_tokens": 1500, "temperature": 0, "ignore_eos": True}
 # vLLM has no request that frees KV which nobody pulled: it goes with its lease of 30 s.
 LEASE_ENDED = 45.0
 
@@ -51,6 +51,19 @@ def test_leaving_in_the_middle_of_the_stream(stack: Stack) -> None:
         assert engine_metrics.read(stack.url("decode")).running == 1
 
     assert _become_idle(stack, timeout=5)
+
+
+def test_leaving_between_the_legs(stack: Stack) -> None:
+    prefill, decode = stack.url("prefill"), stack.process("decode")
+    assert _become_idle(stack, timeout=LEASE_ENDED)
+    decode.pause()
+    try:
+        with _request(stack, prompt(200, "between")):
+            assert eventually(lambda: engine_metrics.read(prefill).waits_for_pull, bool)
+    finally:
+        decode.resume()
+
+    assert _become_idle(stack, timeout=LEASE_ENDED)
 
 
 def test_leaving_at_any_moment_before_the_first_token(stack: Stack, router: OpenAI, alone: OpenAI) -> None:
