@@ -10,7 +10,7 @@ from tandem_operator.desired.names import HTTP_PORT, KV_PORT
 MODEL_MOUNT = "/models"
 NIXL_PORT = 5600
 
-_KV_ROLES: Mapping[Role, str] = {"prefill": "kv_producer", "decode": "kv_consumer", "mixed": "kv_both"}
+_KV_ROLES: Mapping[Role, str] = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,6 @@ def _native(pool: WorkerPool) -> list[str]:
 def _vllm(pool: WorkerPool) -> list[str]:
     spec = pool.spec
     length = spec.model.max_model_len
-    transfer = {"kv_connector": "NixlConnector", "kv_role": _KV_ROLES[spec.role]}
     return [
         *(
             model_path(pool),
@@ -71,8 +70,15 @@ def _vllm(pool: WorkerPool) -> list[str]:
             str(HTTP_PORT),
         ),
         *(("--max-model-len", str(length)) if length else ()),
-        *("--kv-transfer-config", json.dumps(transfer)),
+        *_connector(spec.role),
     ]
+
+
+def _connector(role: Role) -> list[str]:
+    """vLLM's side of the hand-over; none for a mixed worker, which serves whole requests."""
+    if role not in _KV_ROLES:
+        return []
+    return ["--kv-transfer-config", json.dumps({"kv_connector": "NixlConnector", "kv_role": _KV_ROLES[role]})]
 
 
 PRESETS: Mapping[EngineType, Preset] = {
