@@ -14,13 +14,15 @@ from tandem_worker.request import SeedToken, TokenLogprobs
 from tandem_worker.transfer.base import RemoteKv
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+Pair = Annotated[tuple[TokenId, float], Field(strict=False)]
+"""JSON has no tuples, so a list must do."""
 
 
 class FirstTokenLogprobs(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
     sampled: float
-    top: list[tuple[TokenId, float]] = []
+    top: list[Pair] = []
 
 
 class KvTransferParams(BaseModel):

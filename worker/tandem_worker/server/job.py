@@ -29,7 +29,7 @@ class Job:
 async def completion_job(body: CompletionBody, request_id: str, worker: Worker, tokenizer: Tokenizer) -> Job:
     """ApiError: the prompt does not fit, or is none."""
     prompt = await _completion_prompt(body.prompt, worker, tokenizer)
-    room = _room(prompt, worker)
+    room = _room(prompt, worker, "prompt")
     max_tokens = min(DEFAULT_COMPLETION_TOKENS, room) if body.max_tokens is None else body.max_tokens
     return _job(body, request_id, prompt, max_tokens, body.logprobs, worker)
 
@@ -47,7 +47,7 @@ async def chat_job(body: ChatBody, request_id: str, worker: Worker, tokenizer: T
     except ChatTemplateError as error:
         raise invalid(str(error), param="messages") from error
     prompt = await _encode(text, tokenizer, add_special_tokens=False, param="messages")
-    room = _room(prompt, worker)
+    room = _room(prompt, worker, "messages")
     limit = body.max_completion_tokens or body.max_tokens
     num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
     return _job(body, request_id, prompt, room if limit is None else limit, num_logprobs, worker)
@@ -65,7 +65,7 @@ def _job(
     is_prefill_leg = params is not None and params.do_remote_decode
     if is_prefill_leg and body.stream:
         raise invalid("a prefill leg cannot stream", param="stream")
-    if max_tokens > _room(prompt, worker) and not is_prefill_leg:
+    if len(prompt) + max_tokens > worker.max_model_len and not is_prefill_leg:
         raise invalid(
             f"max_tokens is {max_tokens} and the prompt has {len(prompt)} tokens: together they exceed the "
             f"model's maximum of {worker.max_model_len}",
@@ -129,14 +129,14 @@ async def _encode(
     return tuple(token_ids)
 
 
-def _room(prompt: Sequence[int], worker: Worker) -> int:
+def _room(prompt: Sequence[int], worker: Worker, param: str) -> int:
     """How many tokens may follow the prompt; at least one must."""
     room = worker.max_model_len - len(prompt)
     if room < 1:
         raise invalid(
             f"the prompt has {len(prompt)} tokens: the model's maximum, with one new token, is "
             f"{worker.max_model_len}",
-            param="prompt",
+            param=param,
             code="context_length_exceeded",
         )
     return room

@@ -7,7 +7,7 @@ from aiohttp import web
 
 HEADER = "x-request-id"
 FORM = re.compile(r"[\x21-\x7e]{1,200}")
-_KEY = "request_id"
+_KEY = web.RequestKey("request_id", str)
 
 
 def request_id(request: web.Request) -> str:
@@ -15,8 +15,7 @@ def request_id(request: web.Request) -> str:
     if _KEY not in request:
         sent = request.headers.get(HEADER, "")
         request[_KEY] = sent if FORM.fullmatch(sent) else uuid4().hex
-    value: str = request[_KEY]
-    return value
+    return request[_KEY]
 
 
 async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
