@@ -54,6 +54,18 @@ def test_a_plan_reuses_the_local_prefix(make_bench: Make, make_request: Make) ->
     assert len(plan.block_ids) == 2
 
 
+def test_an_imported_prompt_is_in_the_prefix_cache_from_its_commit_on(
+    make_bench: Make, make_request: Make
+) -> None:
+    bench = make_bench(8)
+    plan = bench.engine.plan_import(make_request("r", range(1, 10), max_tokens=1))
+    bench.engine.write_blocks(plan.block_ids, bench.engine.read_blocks(plan.block_ids))
+    assert bench.engine.cached_blocks() == []
+    bench.engine.commit_import("r", SeedToken(9))
+    assert [block.token_ids for block in bench.engine.cached_blocks()] == [(1, 2, 3, 4), (5, 6, 7, 8)]
+    assert bench.engine.drain_kv_events() == bench.engine.cached_blocks()
+
+
 @pytest.mark.parametrize(
     ("max_tokens", "token_id", "reason"),
     [(1, 9, FinishReason.LENGTH), (5, 0, FinishReason.STOP), (5, 9, None)],
