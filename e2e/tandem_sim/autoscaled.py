@@ -1,9 +1,10 @@
-"""The real planner over a simulated service: one scenario in, what happened out. Deterministic from its seed."""
+"""The real planner over a simulated service: a scenario in, what happened out; the same for the same seed."""
 
 from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from tandem_operator.api import Role
 from tandem_operator.planner.plan import plan
 from tandem_operator.planner.types import Decision, PlannerConfig, PlannerState
 from tandem_perf.slo import Outcome
@@ -16,7 +17,7 @@ _INTERVALS_PER_WINDOW = 4
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A load on a service whose two pools start with `replicas` and stay within the bounds. Times in seconds."""
+    """A load on a service whose two pools start with `replicas` each and have bounds. Times in seconds."""
 
     load: Load
     hardware: Hardware
@@ -35,8 +36,8 @@ class Moment:
 
     at: float
     rate: float
-    desired: dict[str, int]
-    ready: dict[str, int]
+    desired: dict[Role, int]
+    ready: dict[Role, int]
     decisions: tuple[Decision, ...]
 
 
@@ -52,7 +53,7 @@ class History:
         """Decisions that changed a pool, with their moment."""
         return [(m.at, d) for m in self.moments if m.at >= since for d in m.decisions if d.changes]
 
-    def replicas(self, pool: str, at: float) -> int:
+    def replicas(self, pool: Role, at: float) -> int:
         """Replicas wanted after the last pass up to `at`."""
         return [moment for moment in self.moments if moment.at <= at][-1].desired[pool]
 
@@ -60,7 +61,7 @@ class History:
 def run(scenario: Scenario) -> History:
     """Plays the scenario; then lets what is in flight end without new arrivals."""
     clock = Clock()
-    cluster = Cluster(clock, scenario.hardware, scenario.config.slo, scenario.replicas, scenario.replicas)
+    cluster = Cluster(clock, scenario.hardware, scenario.config.slo, scenario.replicas)
     for job in scenario.load.jobs(scenario.seconds, Random(scenario.seed)):
         clock.after(job.at, partial(cluster.submit, job))
     state, moments = PlannerState(), []
@@ -69,7 +70,7 @@ def run(scenario: Scenario) -> History:
         moment, state = _pass(scenario, cluster, state, clock.now)
         moments.append(moment)
     clock.run(2 * scenario.seconds)
-    return History(tuple(moments), tuple(cluster.finished), cluster.in_flight)
+    return History(tuple(moments), cluster.finished.all(), cluster.in_flight)
 
 
 def _pass(
@@ -79,7 +80,7 @@ def _pass(
     pools = cluster.planned(scenario.minimum, scenario.maximum)
     result = plan(observation, pools, state, now, scenario.config)
     for decision in result.decisions:
-        cluster.pools[decision.pool].scale(decision.desired)
+        cluster.pools[decision.role].scale(decision.desired)
     moment = Moment(
         at=now,
         rate=scenario.load.rate(now),

@@ -44,9 +44,8 @@ class Load:
         at = 0.0
         while highest > 0 and (at := at + random.expovariate(highest)) <= until:
             if random.random() * highest < self.rate(at):
-                yield Job(
-                    at, self._length(self.prompt_tokens, random), self._length(self.output_tokens, random)
-                )
+                prompt = self._length(self.prompt_tokens, random)
+                yield Job(at, prompt, self._length(self.output_tokens, random))
 
     def _length(self, mean: int, random: Random) -> int:
         factor = random.lognormvariate(-(self.spread**2) / 2, self.spread)

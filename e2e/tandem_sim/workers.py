@@ -1,5 +1,6 @@
 """Workers that take as long as the latency model says: one prompt at a time, or a batch of decodes."""
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,35 +8,46 @@ from dataclasses import dataclass
 from tandem_perf.latency import Chunk, LatencyModel
 from tandem_sim.clock import Clock
 from tandem_sim.load import Job
-
-Done = Callable[["Flight"], None]
+from tandem_sim.log import Log
 
 
 @dataclass(slots=True)
 class Flight:
-    """A request on its way. Times in seconds; None until they have come."""
+    """A request on its way; moments in seconds, infinite until they have come."""
 
     job: Job
-    queued_at: float
-    first_token_at: float | None = None
+    queued_at: float = math.inf
+    first_token_at: float = math.inf
     tokens: int = 0
-    queue_waits: tuple[float, ...] = ()
 
     @property
     def kv_tokens(self) -> int:
         return self.job.prompt_tokens + self.tokens
 
 
-class Prefiller:
-    """Computes prompts one after another."""
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One prompt computed, or one token given to each sequence of a batch."""
 
-    def __init__(self, clock: Clock, model: LatencyModel, started: Done, done: Done) -> None:
+    seconds: float
+    tokens: int
+
+
+Done = Callable[[Flight], None]
+
+
+class Prefiller:
+    """Computes prompts one after another; `waits` gets how long each had to wait."""
+
+    kv_usage = 0.0
+
+    def __init__(self, clock: Clock, model: LatencyModel, waits: Log[float], done: Done) -> None:
         self._clock, self._model = clock, model
-        self._started, self._done = started, done
+        self._waits, self._done = waits, done
         self._queue: deque[Flight] = deque()
         self._current: Flight | None = None
-        self.steps: deque[tuple[float, float, int]] = deque()
-        """End, seconds and tokens of each prompt."""
+        self.backlog_tokens = 0
+        self.steps: Log[Step] = Log()
 
     @property
     def running(self) -> int:
@@ -45,47 +57,43 @@ class Prefiller:
     def waiting(self) -> int:
         return len(self._queue)
 
-    @property
-    def backlog_tokens(self) -> int:
-        current = self._current.job.prompt_tokens if self._current else 0
-        return current + sum(flight.job.prompt_tokens for flight in self._queue)
-
-    @property
-    def kv_usage(self) -> float:
-        return 0.0
-
     def accept(self, flight: Flight) -> None:
         flight.queued_at = self._clock.now
+        self.backlog_tokens += flight.job.prompt_tokens
         self._queue.append(flight)
-        self._next()
+        if self._current is None:
+            self._start()
 
-    def _next(self) -> None:
-        if self._current is not None or not self._queue:
-            return
+    def _start(self) -> None:
         flight = self._current = self._queue.popleft()
-        flight.queue_waits += (self._clock.now - flight.queued_at,)
-        self._started(flight)
+        self._waits.add(self._clock.now, self._clock.now - flight.queued_at)
         seconds = self._model.prefill.seconds([Chunk(flight.job.prompt_tokens)])
         self._clock.after(seconds, lambda: self._finish(flight, seconds))
 
     def _finish(self, flight: Flight, seconds: float) -> None:
         self._current = None
-        self.steps.append((self._clock.now, seconds, flight.job.prompt_tokens))
+        self.backlog_tokens -= flight.job.prompt_tokens
+        self.steps.add(self._clock.now, Step(seconds, flight.job.prompt_tokens))
         self._done(flight)
-        self._next()
+        if self._queue:
+            self._start()
 
 
 class Decoder:
     """Gives every sequence in its batch one token a step; a sequence waits while KV memory is full."""
 
+    backlog_tokens = 0
+
     def __init__(
-        self, clock: Clock, model: LatencyModel, kv_capacity: int, started: Done, done: Done
+        self, clock: Clock, model: LatencyModel, kv_capacity: int, waits: Log[float], done: Done
     ) -> None:
         self._clock, self._model, self._capacity = clock, model, kv_capacity
-        self._started, self._done = started, done
+        self._waits, self._done = waits, done
         self._queue: deque[Flight] = deque()
         self._batch: list[Flight] = []
+        self._kv_tokens = 0
         self._stepping = False
+        self.steps: Log[Step] = Log()
 
     @property
     def running(self) -> int:
@@ -96,12 +104,8 @@ class Decoder:
         return len(self._queue)
 
     @property
-    def backlog_tokens(self) -> int:
-        return 0
-
-    @property
     def kv_usage(self) -> float:
-        return min(1.0, self._kv_tokens() / self._capacity)
+        return min(1.0, self._kv_tokens / self._capacity)
 
     def accept(self, flight: Flight) -> None:
         flight.queued_at = self._clock.now
@@ -110,30 +114,31 @@ class Decoder:
             self._step()
 
     def _step(self) -> None:
-        self._admit()
-        self._stepping = bool(self._batch)
-        if self._batch:
-            seconds = self._model.decode.seconds(len(self._batch), self._kv_tokens())
-            self._clock.after(seconds, self._emit)
-
-    def _admit(self) -> None:
-        used = self._kv_tokens()
-        while self._queue and (not self._batch or used + self._queue[0].kv_tokens <= self._capacity):
+        while self._queue and (not self._batch or self._fits(self._queue[0])):
             flight = self._queue.popleft()
-            flight.queue_waits += (self._clock.now - flight.queued_at,)
-            used += flight.kv_tokens
+            self._waits.add(self._clock.now, self._clock.now - flight.queued_at)
+            self._kv_tokens += flight.kv_tokens
             self._batch.append(flight)
-            self._started(flight)
+        self._stepping = bool(self._batch)
+        if self._stepping:
+            seconds = self._model.decode.seconds(len(self._batch), self._kv_tokens)
+            self._clock.after(seconds, lambda: self._emit(seconds))
 
-    def _emit(self) -> None:
+    def _emit(self, seconds: float) -> None:
+        self.steps.add(self._clock.now, Step(seconds, len(self._batch)))
+        ended = []
         for flight in self._batch:
             flight.tokens += 1
-            flight.first_token_at = flight.first_token_at or self._clock.now
-        ended = [flight for flight in self._batch if flight.tokens >= flight.job.output_tokens]
-        self._batch = [flight for flight in self._batch if flight.tokens < flight.job.output_tokens]
+            if flight.tokens == 1:
+                flight.first_token_at = self._clock.now
+            if flight.tokens >= flight.job.output_tokens:
+                ended.append(flight)
+        self._kv_tokens += len(self._batch)
         for flight in ended:
+            self._batch.remove(flight)
+            self._kv_tokens -= flight.kv_tokens
             self._done(flight)
         self._step()
 
-    def _kv_tokens(self) -> int:
-        return sum(flight.kv_tokens for flight in self._batch)
+    def _fits(self, flight: Flight) -> bool:
+        return self._kv_tokens + flight.kv_tokens <= self._capacity

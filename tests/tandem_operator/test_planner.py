@@ -1,8 +1,10 @@
+import math
 from dataclasses import replace
 
 import pytest
 
 from tandem_operator.planner.plan import plan
+from tandem_operator.planner.shrink import predicted_step
 from tandem_operator.planner.types import (
     Decision,
     Missing,
@@ -24,8 +26,11 @@ QUIET = PoolObservation(
     kv_usage=0.0,
     queue_wait=0.0,
     prefill_busy=0.0,
-    prefill_rate=None,
+    prefill_rate=5000.0,
+    decode_step=None,
 )
+BACKLOG = replace(QUIET, waiting=1, backlog_tokens=3000, queue_wait=0.31)
+CROWDED = replace(QUIET, waiting=9, backlog_tokens=100_000, queue_wait=5.0)
 PREFILL = PlannedPool("prefill", "prefill", current=2, ready=2, minimum=1, maximum=6)
 DECODE = PlannedPool("decode", "decode", current=2, ready=2, minimum=1, maximum=6)
 
@@ -62,37 +67,62 @@ def decide(
 
 
 def test_prefill_grows_when_the_queue_eats_the_ttft_and_says_so() -> None:
-    decision = decide(PREFILL, replace(QUIET, queue_wait=0.31))
-    assert str(decision) == "prefill 2 -> 3: queue wait 0.31 s of 0.50 s TTFT"
+    decision = decide(PREFILL, BACKLOG)
+    backlog = "backlog of 3000 tokens drains in 0.30 s"
+    assert str(decision) == f"prefill 2 -> 3: queue wait 0.31 s of 0.50 s TTFT, {backlog}"
     assert decision.reason is Reason.QUEUE_WAIT
 
 
 def test_a_far_too_small_pool_doubles() -> None:
-    assert decide(PREFILL, replace(QUIET, queue_wait=5.0)).desired == 4
+    assert decide(PREFILL, CROWDED).desired == 4
 
 
-def test_prefill_grows_for_a_backlog_that_takes_too_long() -> None:
-    seen = replace(QUIET, backlog_tokens=3000, prefill_rate=5000.0)
-    decision = decide(PREFILL, seen)
-    assert decision.desired == 3
+def test_neither_one_long_prompt_nor_a_queue_of_the_past_makes_prefill_grow() -> None:
+    assert not decide(PREFILL, replace(BACKLOG, queue_wait=0.02)).changes
+    assert not decide(PREFILL, replace(BACKLOG, backlog_tokens=100)).changes
+
+
+def test_prefill_grows_for_a_backlog_of_which_nothing_starts() -> None:
+    decision = decide(PREFILL, replace(BACKLOG, queue_wait=None))
+    assert (decision.desired, decision.reason) == (3, Reason.BACKLOG)
     assert decision.text == "backlog of 3000 tokens drains in 0.30 s of 0.50 s TTFT"
-    assert not decide(PREFILL, replace(seen, backlog_tokens=1000)).changes
+
+
+def test_prefill_grows_by_the_measured_wait_before_its_speed_is_known() -> None:
+    decision = decide(PREFILL, replace(BACKLOG, prefill_rate=None))
+    assert str(decision) == "prefill 2 -> 3: queue wait 0.31 s of 0.50 s TTFT"
+
+
+def test_a_queue_that_is_clearing_needs_no_more_workers() -> None:
+    def after(tokens: int) -> Decision:
+        state = PlannerState()
+        for now, backlog in ((0, 100_000), (5, 100_000), (10, tokens)):
+            seen = observation("prefill", replace(CROWDED, backlog_tokens=backlog, queue_wait=50.0))
+            pool = replace(PREFILL, maximum=2 if now < 10 else 6)
+            result = plan(seen, [pool], state, now, CONFIG)
+            state = result.state
+        return result.decisions[0]
+
+    assert after(80_000).text.endswith("backlog of 80000 tokens drains in 8.00 s; gone in 20 s")
+    assert after(80_000).reason is Reason.SETTLING
+    assert after(99_000).desired == 4
+    assert after(120_000).desired == 4
 
 
 def test_the_prefill_rate_is_remembered_while_nothing_is_computed() -> None:
-    learned = plan(
-        observation("prefill", replace(QUIET, prefill_rate=5000.0)), [PREFILL], PlannerState(), 0, CONFIG
-    )
-    stuck = observation("prefill", replace(QUIET, backlog_tokens=9000))
-    first = plan(stuck, [PREFILL], learned.state, 5, CONFIG)
-    assert plan(stuck, [PREFILL], first.state, 10, CONFIG).decisions[0].reason is Reason.BACKLOG
+    state = plan(observation("prefill", QUIET), [PREFILL], PlannerState(), 0, CONFIG).state
+    stuck = observation("prefill", replace(BACKLOG, queue_wait=None, prefill_rate=None))
+    state = plan(stuck, [PREFILL], state, 5, CONFIG).state
+    assert plan(stuck, [PREFILL], state, 10, CONFIG).decisions[0].reason is Reason.BACKLOG
 
 
 def test_missed_ttft_grows_only_a_prefill_pool_that_is_busy() -> None:
-    busy = replace(QUIET, prefill_busy=0.8)
+    busy = replace(QUIET, prefill_busy=0.8, waiting=1, backlog_tokens=1000)
     decision = decide(PREFILL, busy, ttft_attainment=0.8)
     assert str(decision) == "prefill 2 -> 3: TTFT met by 80% of requests, target 95%"
-    assert decide(PREFILL, replace(QUIET, prefill_busy=0.2), ttft_attainment=0.8).desired == 2
+    assert decide(PREFILL, replace(busy, prefill_busy=0.2), ttft_attainment=0.8).desired == 2
+    assert decide(PREFILL, replace(busy, waiting=0), ttft_attainment=0.8).desired == 2
+    assert decide(PREFILL, replace(busy, backlog_tokens=100), ttft_attainment=0.8).desired == 2
     assert decide(PREFILL, busy, ttft_attainment=0.8, requests=3.0).desired == 2
     assert decide(DECODE, busy, ttft_attainment=0.8).desired == 2
 
@@ -101,8 +131,9 @@ def test_missed_ttft_grows_only_a_prefill_pool_that_is_busy() -> None:
     ("seen", "tpot_attainment", "reason"),
     [
         (replace(QUIET, kv_usage=0.9, running=8), 1.0, Reason.KV_USAGE),
-        (replace(QUIET, waiting=5, running=8), 1.0, Reason.WAITING),
-        (replace(QUIET, queue_wait=0.3, running=8), 1.0, Reason.QUEUE_WAIT),
+        (replace(QUIET, waiting=5, running=8, queue_wait=0.1), 1.0, Reason.WAITING),
+        (replace(QUIET, waiting=5, running=8, queue_wait=None), 1.0, Reason.WAITING),
+        (replace(QUIET, waiting=1, queue_wait=0.3, running=8), 1.0, Reason.QUEUE_WAIT),
         (replace(QUIET, running=8), 0.9, Reason.TPOT),
     ],
 )
@@ -113,6 +144,10 @@ def test_decode_grows_for_each_of_its_signals(
     assert (decision.desired, decision.reason) == (3, reason)
 
 
+def test_requests_that_only_wait_for_the_next_step_are_no_queue() -> None:
+    assert not decide(DECODE, replace(QUIET, waiting=50, running=8, queue_wait=0.01)).changes
+
+
 def test_missed_tpot_does_not_grow_workers_that_run_one_request_each() -> None:
     assert decide(DECODE, replace(QUIET, running=2), tpot_attainment=0.5).desired == 2
 
@@ -120,12 +155,14 @@ def test_missed_tpot_does_not_grow_workers_that_run_one_request_each() -> None:
 def test_a_mixed_pool_answers_to_both_roles() -> None:
     mixed = replace(PREFILL, name="all", role="mixed")
     assert decide(mixed, replace(QUIET, kv_usage=0.95)).reason is Reason.KV_USAGE
-    assert decide(mixed, replace(QUIET, prefill_busy=0.9), ttft_attainment=0.5).reason is Reason.TTFT
+    busy = replace(QUIET, prefill_busy=0.9, waiting=1, backlog_tokens=1000)
+    assert decide(mixed, busy, ttft_attainment=0.5).reason is Reason.TTFT
 
 
 def test_of_two_prefill_pools_only_the_busiest_answers_for_the_service() -> None:
     pools = [PREFILL, replace(PREFILL, name="slow")]
-    busy = {"prefill": replace(QUIET, prefill_busy=0.6), "slow": replace(QUIET, prefill_busy=0.9)}
+    some = replace(QUIET, waiting=1, backlog_tokens=1000)
+    busy = {"prefill": replace(some, prefill_busy=0.6), "slow": replace(some, prefill_busy=0.9)}
     seen = replace(observation("prefill", QUIET, ttft_attainment=0.7), pools=busy)
     state = plan(seen, pools, PlannerState(), 0, CONFIG).state
     decisions = plan(seen, pools, state, 5, CONFIG).decisions
@@ -133,27 +170,40 @@ def test_of_two_prefill_pools_only_the_busiest_answers_for_the_service() -> None
 
 
 def test_one_bad_pass_is_not_a_trend() -> None:
-    assert decide(PREFILL, replace(QUIET, queue_wait=5.0), passes=1).reason is Reason.CONFIRMING
+    assert decide(PREFILL, CROWDED, passes=1).reason is Reason.CONFIRMING
 
 
-def test_no_second_growth_while_replicas_start_or_the_metrics_are_old() -> None:
-    crowded = observation("prefill", replace(QUIET, queue_wait=5.0))
+def grow(
+    seen: PoolObservation, *, ready_at: int, until: int, ttft_attainment: float = 1.0
+) -> list[tuple[int, int, Reason]]:
+    """Time, replicas and reason of each pass over an overload that does not end; new replicas start once."""
+    crowded = observation("prefill", seen, ttft_attainment=ttft_attainment)
     pool, state, history = replace(PREFILL, maximum=64), PlannerState(), []
-    for now in range(0, 200, 5):
-        if now == 40:
+    for now in range(0, until, 5):
+        if now == ready_at:
             pool = replace(pool, ready=pool.current)
         result = plan(crowded, [pool], state, now, CONFIG)
         state, decision = result.state, result.decisions[0]
         pool = replace(pool, current=decision.desired)
         history.append((now, decision.desired, decision.reason))
-    changes = [now for now, _, reason in history if reason is Reason.QUEUE_WAIT]
-    assert changes[:2] == [5, 45]  # 30 s of starting, then the first window with all four
+    return history
+
+
+def test_no_second_growth_while_replicas_start() -> None:
+    history = grow(CROWDED, ready_at=40, until=60)
+    assert [now for now, _, reason in history if reason is Reason.QUEUE_WAIT] == [5, 40]
     assert (10, 4, Reason.STARTING) in history
-    assert (40, 4, Reason.SETTLING) in history
+
+
+def test_no_second_growth_while_attainment_is_of_the_smaller_pool() -> None:
+    busy = replace(QUIET, prefill_busy=0.9, waiting=1, backlog_tokens=1000)
+    history = grow(busy, ready_at=40, until=60, ttft_attainment=0.5)
+    assert [now for now, _, reason in history if reason is Reason.TTFT] == [5, 45]
+    assert (40, 3, Reason.SETTLING) in history
 
 
 def test_a_replica_that_never_starts_stops_holding_growth_back() -> None:
-    crowded, state = observation("prefill", replace(QUIET, queue_wait=5.0)), PlannerState()
+    crowded, state = observation("prefill", CROWDED), PlannerState()
     stuck = replace(PREFILL, ready=1)
     decisions = []
     for now in range(0, 130, 5):
@@ -168,7 +218,7 @@ def test_a_replica_that_never_starts_stops_holding_growth_back() -> None:
 
 
 def test_growth_stops_at_the_maximum_and_says_what_it_lacks() -> None:
-    decision = decide(replace(PREFILL, maximum=2), replace(QUIET, queue_wait=5.0))
+    decision = decide(replace(PREFILL, maximum=2), CROWDED)
     assert (decision.desired, decision.reason) == (2, Reason.AT_MAXIMUM)
     assert "queue wait 5.00 s" in decision.text
 
@@ -208,7 +258,7 @@ def test_nothing_shrinks_on_the_word_of_some_of_the_workers() -> None:
 
 
 def test_a_size_that_was_too_small_for_a_load_is_not_tried_again_at_that_load() -> None:
-    crowded = observation("decode", replace(QUIET, running=10, waiting=6))
+    crowded = observation("decode", replace(QUIET, running=10, waiting=6, queue_wait=0.2))
     first = plan(crowded, [DECODE], PlannerState(), 0, CONFIG)
     grown = plan(crowded, [DECODE], first.state, 5, CONFIG)
     three, state = replace(DECODE, current=3, ready=3), grown.state
@@ -226,6 +276,29 @@ def test_a_size_that_was_too_small_for_a_load_is_not_tried_again_at_that_load() 
         )
         state = result.state
     assert result.decisions[0].desired == 2
+
+
+@pytest.mark.parametrize(("step", "shrinks"), [(0.010, True), (0.013, True), (0.020, False), (0.030, False)])
+def test_decode_does_not_shrink_into_batches_that_are_too_slow(step: float, shrinks: bool) -> None:
+    state = plan(
+        observation("decode", replace(QUIET, decode_step=0.01)), [DECODE], PlannerState(), 0, CONFIG
+    ).state
+    busy = observation("decode", replace(QUIET, running=6, decode_step=step))
+    for now in range(5, 100, 5):
+        result = plan(busy, [DECODE], state, now, CONFIG)
+        state = result.state
+        if result.decisions[0].changes:
+            break
+    assert result.decisions[0].changes is shrinks
+    if step == 0.020:
+        assert result.decisions[0].text == "20 ms a token: 1 would give an endless queue"
+
+
+def test_a_predicted_step_follows_the_batch() -> None:
+    assert predicted_step(0.01, 0.01, 2) == pytest.approx(0.01)
+    assert predicted_step(0.01, 0.0125, 2) == pytest.approx(0.01 / 0.6)
+    assert predicted_step(0.01, 0.02, 2) == math.inf
+    assert predicted_step(0.01, 0.009, 2) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +334,7 @@ def test_a_pool_that_somebody_scaled_to_zero_stays_there_and_none_is_shrunk_to_z
 
 
 def test_a_change_by_hand_starts_the_cooldown() -> None:
-    crowded, state = observation("prefill", replace(QUIET, queue_wait=0.3)), PlannerState()
+    crowded, state = observation("prefill", BACKLOG), PlannerState()
     quiet = observation("prefill", replace(QUIET, workers=4))
     for now in range(0, 55, 5):
         state = plan(observation("prefill", QUIET), [PREFILL], state, now, CONFIG).state

@@ -29,9 +29,10 @@ def pool_observations() -> st.SearchStrategy[PoolObservation]:
         waiting=st.sampled_from([0, 0, 0, 3, 400]),
         backlog_tokens=st.sampled_from([0, 0, 2000, 10**6]),
         kv_usage=share,
-        queue_wait=st.sampled_from([0.0, 0.0, 0.1, 0.3, 4.0]),
+        queue_wait=st.sampled_from([None, 0.0, 0.0, 0.1, 0.3, 4.0]),
         prefill_busy=share,
         prefill_rate=st.none() | st.floats(1, 1e6),
+        decode_step=st.none() | st.floats(1e-4, 1),
     )
 
 
@@ -110,7 +111,7 @@ def test_more_load_never_gives_fewer_replicas(
             waiting=seen.waiting + data.draw(count),
             backlog_tokens=seen.backlog_tokens + data.draw(count),
             kv_usage=max(seen.kv_usage, data.draw(share)),
-            queue_wait=seen.queue_wait + data.draw(share),
+            queue_wait=None if seen.queue_wait is None else seen.queue_wait + data.draw(share),
         )
 
     crowded = replace(calm, pools={name: more(seen) for name, seen in calm.pools.items()})

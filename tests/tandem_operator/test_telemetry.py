@@ -57,6 +57,11 @@ class Fleet:
         collectors.histogram(metrics.WORKER_STEP).labels(*labels, "prefill").observe(steps)
         collectors.counter(metrics.WORKER_PREFILL_TOKENS).labels(*labels).inc(tokens)
 
+    def decoded(self, *steps: float) -> None:
+        histogram = self.collectors["d0"].histogram(metrics.WORKER_STEP).labels(*self.labels("d0"), "decode")
+        for seconds in steps:
+            histogram.observe(seconds)
+
     def finished(self, met: int, missed: int) -> None:
         counter = self.collectors["router"].counter(metrics.ROUTER_SLO)
         for objective in ("ttft", "tpot", "both"):
@@ -67,13 +72,15 @@ class Fleet:
         """Much work, long ago: it must not count."""
         for name in ("p0", "p1", "d0"):
             self.started(name, [9.0] * 1000, steps=5000, tokens=1_000_000)
+        self.decoded(*[1.0] * 1000)
         self.finished(met=1000, missed=1000)
 
     def load(self) -> None:
         """Work as it would be reported between two scrapes."""
-        self.started("p0", [0.1, 0.3], steps=1.5, tokens=3000)
-        self.started("p1", [0.5], steps=0.5, tokens=1000)
+        self.started("p0", [0.2, 0.4], steps=1.5, tokens=3000)
+        self.started("p1", [0.3], steps=0.5, tokens=1000)
         self.started("d0", [0.02], steps=0.0)
+        self.decoded(0.01, 0.03)
         self.finished(met=8, missed=2)
         self.gauge("p0", metrics.WORKER_BACKLOG, 700)
         self.gauge("p1", metrics.WORKER_BACKLOG, 300)
@@ -129,6 +136,8 @@ async def test_a_scrape_sees_the_load_between_two_passes() -> None:
     assert prefill.prefill_busy == pytest.approx(2.0 / 60 / 2)
     assert (decode.running, decode.waiting, decode.kv_usage) == (4, 1, 0.25)
     assert decode.prefill_rate is None
+    assert decode.decode_step == pytest.approx(0.02)
+    assert prefill.decode_step is None
 
 
 async def test_a_worker_that_does_not_answer_is_not_counted() -> None:
@@ -209,9 +218,9 @@ def test_queries_quote_what_a_name_may_contain() -> None:
     ("status", "body", "text"),
     [
         (200, "<html>", "does not answer as Prometheus does"),
-        (502, "bad gateway", "HTTP 502"),
+        (502, "bad gateway", "does not answer as Prometheus does"),
         (400, '{"status": "error", "errorType": "bad_data", "error": "parse error"}', "parse error"),
-        (200, '{"status": "success", "data": {"result": [{"value": "x"}]}}', "does not answer as"),
+        (200, '{"status": "success", "data": {"resultType": "vector", "result": []}}', "does not answer as"),
     ],
 )
 async def test_a_bad_answer_of_prometheus_is_an_error_in_words(status: int, body: str, text: str) -> None:
@@ -295,7 +304,7 @@ async def test_a_real_prometheus_and_a_scrape_give_the_same_observation(tmp_path
         stranger = await PrometheusTelemetry(url, "elsewhere", "demo", 30).observe(0.0)
     assert_same(scraped, queried)
     assert queried.ttft_attainment == pytest.approx(0.8, rel=0.01)
-    assert queried.pools["prefill"].queue_wait == pytest.approx(0.3, rel=0.1)
+    assert queried.pools["prefill"].queue_wait == pytest.approx(0.3, rel=0.02)
     assert stranger == Observation(30, None, None, None, {})
 
 
@@ -303,7 +312,7 @@ def assert_same(one: Observation, other: Observation) -> None:
     """Equal but for rates over the window, which depend on when each of them looked."""
 
     def without_rates(seen: PoolObservation) -> PoolObservation:
-        return replace(seen, prefill_busy=0.0, queue_wait=0.0, prefill_rate=None)
+        return replace(seen, prefill_busy=0.0, queue_wait=None, prefill_rate=None, decode_step=None)
 
     assert one.requests == pytest.approx(other.requests, rel=0.5)
     assert one.ttft_attainment == pytest.approx(other.ttft_attainment, rel=0.01)
@@ -313,5 +322,7 @@ def assert_same(one: Observation, other: Observation) -> None:
     }
     for name, seen in one.pools.items():
         assert seen.prefill_busy == pytest.approx(other.pools[name].prefill_busy, rel=0.5)
-        assert (seen.prefill_rate or 0.0) == pytest.approx(other.pools[name].prefill_rate or 0.0, rel=0.1)
-        assert seen.queue_wait == pytest.approx(other.pools[name].queue_wait, rel=0.1)
+        for rate in ("prefill_rate", "queue_wait", "decode_step"):
+            mine, theirs = getattr(seen, rate), getattr(other.pools[name], rate)
+            assert (mine is None) == (theirs is None)
+            assert (mine or 0.0) == pytest.approx(theirs or 0.0, rel=0.02)

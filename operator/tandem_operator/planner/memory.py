@@ -1,8 +1,16 @@
 """What the planner remembers of a pool between passes, and how that changes."""
 
+import math
 from dataclasses import replace
 
-from tandem_operator.planner.types import Limit, PlannedPool, PlannerConfig, PoolMemory
+from tandem_operator.planner.types import (
+    Floor,
+    Limit,
+    PlannedPool,
+    PlannerConfig,
+    PoolMemory,
+    PoolObservation,
+)
 
 
 def refresh(memory: PoolMemory | None, pool: PlannedPool, now: float, config: PlannerConfig) -> PoolMemory:
@@ -18,6 +26,27 @@ def refresh(memory: PoolMemory | None, pool: PlannedPool, now: float, config: Pl
             settled_at = now
     limits = {size: limit for size, limit in memory.limits.items() if now - limit.at < config.remember}
     return replace(memory, starting_since=starting_since, settled_at=settled_at, limits=limits)
+
+
+def learn(memory: PoolMemory, seen: PoolObservation, now: float, config: PlannerConfig) -> PoolMemory:
+    """What this observation tells of the hardware: the speed of prefill, and the shortest decode step."""
+    floor, step = memory.step_floor, seen.decode_step
+    if step is not None and (floor is None or step < floor.seconds or now - floor.at > config.remember):
+        floor = Floor(step, now)
+    return replace(memory, prefill_rate=seen.prefill_rate or memory.prefill_rate, step_floor=floor)
+
+
+def is_settled(memory: PoolMemory, now: float, window: float) -> bool:
+    """Whether metrics over `window` speak of the pool as it is. One that never starts is passed over."""
+    return memory.settled_at is None or memory.starting_since is not None or now - memory.settled_at >= window
+
+
+def seconds_to_clear(memory: PoolMemory, queue: float, now: float) -> float:
+    """When the queue is gone if it goes on falling as since the last pass; infinite if it does not fall."""
+    if memory.queue is None:
+        return math.inf
+    before, at = memory.queue
+    return queue * (now - at) / (before - queue) if queue < before else math.inf
 
 
 def changed(memory: PoolMemory, replicas: int, now: float, demand: int | None = None) -> PoolMemory:

@@ -1,17 +1,18 @@
 """The planner: replicas per pool from one observation, the pools and the memory of earlier passes. Pure.
 
-A pool grows when a signal stays at its limit (see `signals`), by as much as the signal exceeds it and at
-most to double. It shrinks one step at a time after it has fitted into the smaller size for a whole cool-down.
-It stays as it is while replicas start, while the metrics still show a smaller pool, and when data is missing.
+A pool grows when a signal stays at its limit (see `signals`): by as much as the signal exceeds it and at most
+to double, by one if the signal is of the past. It shrinks one step at a time, after it has fitted into the
+smaller size for a whole cool-down. It stays as it is while replicas start, while metrics still show a smaller
+pool, while its queue is clearing, and when data is missing.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tandem_operator.planner.memory import changed, refresh
+from tandem_operator.planner.memory import changed, is_settled, learn, refresh, seconds_to_clear
 from tandem_operator.planner.shrink import obstacle
-from tandem_operator.planner.signals import Signal, attainment_signals, load_signals, worst
+from tandem_operator.planner.signals import Signal, attainment_signals, load_signals, prefill_busy, worst
 from tandem_operator.planner.types import (
     Decision,
     Missing,
@@ -34,6 +35,7 @@ class _Pass:
 
 
 _Outcome = tuple[Decision, PoolMemory]
+_QUEUES = (Reason.QUEUE_WAIT, Reason.BACKLOG, Reason.WAITING)
 
 
 def plan(
@@ -68,28 +70,35 @@ def _decide(at: _Pass, pool: PlannedPool, memory: PoolMemory) -> _Outcome:
         return _without_data(pool, memory, "no metrics from any worker of the pool")
     if at.observation.requests is None:
         return _without_data(pool, memory, "no metrics from any router")
-    memory = replace(memory, prefill_rate=seen.prefill_rate or memory.prefill_rate)
+    memory = learn(memory, seen, at.now, at.config)
     signals = load_signals(pool, seen, memory.prefill_rate, at.config)
-    signal = worst(signals + attainment_signals(pool, at.observation, at.pools, at.config))
+    signal = worst(
+        signals + attainment_signals(pool, at.observation, at.pools, memory.prefill_rate, at.config)
+    )
     if signal.value >= 1:
-        return _grow(at, pool, replace(memory, over=memory.over + 1, fits_since=None), signal)
-    return _shrink(at, pool, replace(memory, over=0), signals)
+        outcome = _grow(at, pool, replace(memory, over=memory.over + 1, fits_since=None), signal)
+    else:
+        outcome = _shrink(at, pool, replace(memory, over=0), signals)
+    decision, memory = outcome
+    queue = worst([s for s in signals if s.reason in _QUEUES])
+    return decision, replace(memory, queue=(queue.value, at.now))
 
 
 def _grow(at: _Pass, pool: PlannedPool, memory: PoolMemory, signal: Signal) -> _Outcome:
-    wait = _reason_to_wait(at, pool, memory)
+    wait = _reason_to_wait(at, pool, memory, signal)
     if wait:
         reason, text = wait
         return _to(pool, pool.current, reason, f"{signal.text}; {text}"), memory
-    step = max(1, math.ceil(pool.current * (min(signal.value, 2.0) - 1)))
+    step = 1 if signal.lagging else max(1, math.ceil(pool.current * (min(signal.value, 2.0) - 1)))
     desired = min(pool.current + step, pool.maximum)
     demand = at.observation.pools[pool.name].demand
     return _to(pool, desired, signal.reason, signal.text), changed(memory, desired, at.now, demand)
 
 
-def _reason_to_wait(at: _Pass, pool: PlannedPool, memory: PoolMemory) -> tuple[Reason, str] | None:
-    now, config, window = at.now, at.config, at.observation.window
-    starting = memory.starting_since is not None
+def _reason_to_wait(
+    at: _Pass, pool: PlannedPool, memory: PoolMemory, signal: Signal
+) -> tuple[Reason, str] | None:
+    now, config = at.now, at.config
     if pool.current >= pool.maximum:
         return Reason.AT_MAXIMUM, f"already at the maximum of {pool.maximum}"
     if memory.starting_since is not None and now - memory.starting_since < config.start_patience:
@@ -98,18 +107,22 @@ def _reason_to_wait(at: _Pass, pool: PlannedPool, memory: PoolMemory) -> tuple[R
         return Reason.CONFIRMING, f"seen {memory.over} of {config.confirmations} times"
     if memory.changed_at is not None and now - memory.changed_at < config.cooldown_up:
         return Reason.COOLDOWN, f"changed {now - memory.changed_at:.0f} s ago"
-    if memory.settled_at is not None and not starting and now - memory.settled_at < window:
-        return Reason.SETTLING, f"metrics of {window:.0f} s still show the earlier size"
+    if signal.lagging and not is_settled(memory, now, at.observation.window):
+        return Reason.SETTLING, f"metrics of {at.observation.window:.0f} s still show the earlier size"
+    seconds = seconds_to_clear(memory, signal.value, now)
+    if signal.reason in _QUEUES and seconds < config.clearing:
+        return Reason.SETTLING, f"gone in {seconds:.0f} s"
     return None
 
 
 def _shrink(at: _Pass, pool: PlannedPool, memory: PoolMemory, signals: Sequence[Signal]) -> _Outcome:
-    against = obstacle(signals, pool, at.observation, memory, at.config)
+    nearest = worst([*signals, *prefill_busy(pool, at.observation.pools[pool.name])])
+    against = obstacle(nearest, pool, at.observation, memory, at.config)
     if against:
         return _to(pool, pool.current, Reason.STEADY, against), replace(memory, fits_since=None)
     fits_since = at.now if memory.fits_since is None else memory.fits_since
     quiet = at.now - max(fits_since, memory.changed_at if memory.changed_at is not None else fits_since)
-    fits = f"{worst(signals).text}: {pool.current - 1} would do"
+    fits = f"{nearest.text}: {pool.current - 1} would do"
     if quiet < at.config.cooldown_down:
         text = f"{fits}, for {quiet:.0f} of {at.config.cooldown_down:.0f} s"
         return _to(pool, pool.current, Reason.COOLDOWN, text), replace(memory, fits_since=fits_since)

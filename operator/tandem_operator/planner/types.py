@@ -41,12 +41,15 @@ class PoolObservation:
     """Prompt tokens accepted and not yet computed."""
     kv_usage: float
     """Used KV blocks over all, 0 to 1, mean over the workers."""
-    queue_wait: float
-    """Mean seconds from accepted to first scheduled step; 0 when nothing started."""
+    queue_wait: float | None
+    """Mean seconds from accepted to first scheduled step; None when nothing started."""
     prefill_busy: float
     """Share of the time in steps that held prompt tokens, mean over the workers."""
     prefill_rate: float | None
     """Prompt tokens computed in a busy second of one worker; None when none were."""
+
+    decode_step: float | None
+    """Mean seconds of a step that gave tokens: the time per output token. None when there was none."""
 
     @property
     def demand(self) -> int:
@@ -100,6 +103,8 @@ class PlannerConfig:
     waiting_per_worker: float = 2.0
     fit_share: float = 0.7
     """A smaller pool fits when every signal stays under this part of its limit."""
+    clearing: float = 60.0
+    """A queue that will be gone within this many seconds needs no more workers."""
     confirmations: int = 2
     """Passes in a row that must ask for growth: one long prompt is not a trend."""
     start_patience: float = 120.0
@@ -119,6 +124,14 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Floor:
+    """The smallest of some seconds, and when it was seen."""
+
+    seconds: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class PoolMemory:
     """What the planner remembers of one pool between passes."""
 
@@ -131,6 +144,10 @@ class PoolMemory:
     """Passes in a row that asked for growth."""
     fits_since: float | None = None
     prefill_rate: float | None = None
+    step_floor: Floor | None = None
+    """The shortest decode step that was seen: what one token takes in a small batch."""
+    queue: tuple[float, float] | None = None
+    """The worst signal of a queue at the last pass, and when that was."""
     limits: Mapping[int, Limit] = field(default_factory=dict)
 
 

@@ -37,9 +37,10 @@ def _pool(values: Values, group: tuple[str, ...], window: float) -> PoolObservat
         waiting=round(of("waiting")),
         backlog_tokens=round(of("backlog")),
         kv_usage=of("kv_usage"),
-        queue_wait=of("wait_seconds") / of("waits") if of("waits") else 0.0,
+        queue_wait=of("wait_seconds") / of("waits") if of("waits") else None,
         prefill_busy=busy_seconds / (workers * window),
         prefill_rate=of("prefill_tokens") / busy_seconds if busy_seconds and of("prefill_tokens") else None,
+        decode_step=of("decode_seconds") / of("decode_steps") if of("decode_steps") else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Literal
 
 import aiohttp
 from pydantic import BaseModel, ValidationError
@@ -19,13 +20,19 @@ class _Series(BaseModel):
     value: tuple[float, str]
 
 
+class _Scalar(BaseModel):
+    resultType: Literal["scalar"]  # noqa: N815 - Prometheus' name
+    result: tuple[float, str]
+
+
 class _Vector(BaseModel):
+    resultType: Literal["vector"]  # noqa: N815 - Prometheus' name
     result: list[_Series]
 
 
 class _Answer(BaseModel):
     status: str
-    data: _Vector = _Vector(result=[])
+    data: _Scalar | _Vector | None = None
     error: str = ""
 
 
@@ -38,29 +45,43 @@ class PrometheusTelemetry:
         self._window = window
 
     async def observe(self, now: float) -> Observation:  # noqa: ARG002
-        """As Prometheus sees it: its own clock counts, not `now`."""
+        """As Prometheus sees it: its own clock counts, not `now`. All readings are of one moment, so that a
+        sum and a count of the same samples agree."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
-            answers = await asyncio.gather(*(self._read(session, reading) for reading in READINGS))
+            moment = await self._query(session, "time()")
+            if not isinstance(moment, _Scalar):
+                raise self._no_prometheus()
+            answers = await asyncio.gather(
+                *(self._read(session, reading, moment.result[1]) for reading in READINGS)
+            )
         values = {reading.key: answer for reading, answer in zip(READINGS, answers, strict=True)}
         return assemble(values, self._window)
 
     async def _read(
-        self, session: aiohttp.ClientSession, reading: Reading
+        self, session: aiohttp.ClientSession, reading: Reading, moment: str
     ) -> Mapping[tuple[str, ...], float]:
-        query = promql(reading, self._selector, self._window)
+        data = await self._query(session, promql(reading, self._selector, self._window), time=moment)
+        if not isinstance(data, _Vector):
+            raise self._no_prometheus()
+        return {
+            tuple(series.metric.get(label, "") for label in reading.by): float(series.value[1])
+            for series in data.result
+        }
+
+    async def _query(
+        self, session: aiohttp.ClientSession, query: str, **parameters: str
+    ) -> _Scalar | _Vector | None:
         try:
-            async with session.post(self._url, data={"query": query}) as response:
+            async with session.post(self._url, data={"query": query, **parameters}) as response:
                 answer = _Answer.model_validate_json(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             detail = str(error) or type(error).__name__
             raise TelemetryError("unreachable", f"Prometheus does not answer: {detail}") from error
         except ValidationError as error:
-            raise TelemetryError(
-                "bad_answer", f"{self._url} does not answer as Prometheus does (HTTP {response.status})"
-            ) from error
+            raise self._no_prometheus() from error
         if answer.status != "success":
             raise TelemetryError("bad_answer", f"Prometheus refused a query: {answer.error}")
-        return {
-            tuple(series.metric.get(label, "") for label in reading.by): float(series.value[1])
-            for series in answer.data.result
-        }
+        return answer.data
+
+    def _no_prometheus(self) -> TelemetryError:
+        return TelemetryError("bad_answer", f"{self._url} does not answer as Prometheus does")

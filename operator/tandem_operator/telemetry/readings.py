@@ -32,6 +32,7 @@ Values = Mapping[str, Mapping[tuple[str, ...], float]]
 """Reading key -> values of its `by` labels -> number."""
 
 _PROMPT_STEPS = {"phase": ("prefill", "mixed")}
+_TOKEN_STEPS = {"phase": ("decode", "mixed")}
 
 READINGS = (
     Reading("workers", metrics.WORKER_INFO.name, Fold.COUNT),
@@ -43,6 +44,8 @@ READINGS = (
     Reading("waits", f"{metrics.WORKER_QUEUE_WAIT.name}_count", Fold.INCREASE),
     Reading("prefill_seconds", f"{metrics.WORKER_STEP.name}_sum", Fold.INCREASE, match=_PROMPT_STEPS),
     Reading("prefill_tokens", metrics.WORKER_PREFILL_TOKENS.name, Fold.INCREASE),
+    Reading("decode_seconds", f"{metrics.WORKER_STEP.name}_sum", Fold.INCREASE, match=_TOKEN_STEPS),
+    Reading("decode_steps", f"{metrics.WORKER_STEP.name}_count", Fold.INCREASE, match=_TOKEN_STEPS),
     Reading("routers", metrics.ROUTER_ENDPOINTS.name, Fold.COUNT, by=()),
     Reading("objectives", metrics.ROUTER_SLO.name, Fold.INCREASE, by=("objective", "attained")),
 )
