@@ -80,6 +80,17 @@ async def test_only_blocks_that_are_missing_move(start_worker: Any) -> None:
     assert await decode.metric("tandem_worker_prefix_hit_tokens_total") == 3 * BLOCK
 
 
+async def test_a_long_prompt_moves_in_many_chunks(start_worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block a chunk, so that 23 blocks take several calls of the engine on both sides."""
+    monkeypatch.setattr("tandem_worker.transfer.chunks.CHUNK_BYTES", 1)
+    prefill, decode = await start_worker(engine=ENGINE), await start_worker(engine=ENGINE)
+    body = {"prompt": _prompt(90, salt=3), "max_tokens": 6, "ignore_eos": True, "logprobs": 0}
+    expected = await prefill.complete(**body)
+    assert _tokens((await _hand_over(prefill, decode, **body))[1]) == _tokens(expected)
+    moved = await decode.metric("tandem_worker_kv_transfer_bytes_total", direction="in")
+    assert moved == 23 * decode.worker.layout.block_bytes
+
+
 async def test_usage_tells_what_the_prefill_worker_had_cached(start_worker: Any) -> None:
     prefill, decode = await start_worker(engine=ENGINE), await start_worker(engine=ENGINE)
     prompt = _prompt(3 * BLOCK, salt=2)

@@ -207,7 +207,8 @@ async def test_a_client_that_leaves_releases_the_handle(start_worker: Any, prefi
     await decode.until(lambda worker: worker.engine.load.num_running == 1)
     params = await _params(prefill)
     request = asyncio.create_task(decode.post("/v1/completions", **BODY, kv_transfer_params=params))
-    await decode.until(lambda worker: worker.num_running == 2)
+    await decode.until(lambda worker: worker.num_waiting == 1)
+    assert await decode.metric("tandem_worker_requests_waiting") == 1
     request.cancel()
     await prefill.until(lambda worker: len(worker.leases) == 0)
     assert await prefill.metric("tandem_worker_kv_leases_ended_total", reason="cancelled") == 1

@@ -24,7 +24,9 @@ LAYOUTS = st.builds(
 def test_chunks_cover_the_blocks_once_and_fit_into_messages(
     layout: KvLayout, first_block: int, num_blocks: int
 ) -> None:
-    ranges = list(chunks.chunk_ranges(layout, first_block, first_block + num_blocks))
+    groups = list(chunks.chunk_ranges(layout, first_block, first_block + num_blocks))
+    assert all(0 < len(group) <= chunks.CHUNKS_PER_CALL for group in groups)
+    ranges = [part for group in groups for part in group]
     assert [block for part in ranges for block in part] == list(range(first_block, first_block + num_blocks))
     for part in ranges:
         assert len(part) * layout.block_bytes <= max(chunks.CHUNK_BYTES, layout.block_bytes)

@@ -227,7 +227,8 @@ async def test_drain_waits_for_leases(client: Any, stub: Any) -> None:
     await _fails(reserve, grpc.StatusCode.UNAVAILABLE, "draining")
 
 
-async def test_the_streams_end_when_the_engine_dies(client: Any, stub: Any) -> None:
+async def test_a_dead_engine_is_told_to_all_callers(client: Any, stub: Any) -> None:
+    handle = (await _prefill(client))["remote_request_id"]
     load, events = (
         stub.WatchLoad(kv_pb2.WatchLoadRequest()),
         stub.WatchKvEvents(kv_pb2.WatchKvEventsRequest()),
@@ -241,6 +242,10 @@ async def test_the_streams_end_when_the_engine_dies(client: Any, stub: Any) -> N
     await client.post("/v1/completions", prompt=PROMPT)
     await _fails(_read_on(load), grpc.StatusCode.UNAVAILABLE, "device lost")
     await _fails(_read_on(events), grpc.StatusCode.UNAVAILABLE, "device lost")
+    reserve = stub.Reserve(kv_pb2.ReserveRequest(request_id="r", num_tokens=9))
+    await _fails(reserve, grpc.StatusCode.UNAVAILABLE, "device lost")
+    pull = kv_pb2.PullRequest(handle=handle, layout=pack_layout(client.worker.layout))
+    await _fails(_read_all(stub.Pull(pull)), grpc.StatusCode.UNAVAILABLE, "device lost")
 
 
 async def test_a_request_over_the_limit_is_refused(stub: Any) -> None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tandem_worker.async_engine import AsyncEngine
+from tandem_worker.engine import Engine
 from tandem_worker.errors import WorkerError
 from tandem_worker.kv import KvLayout
 from tandem_worker.lease import EndReason
@@ -16,8 +17,10 @@ from tandem_worker.notifier import Notifier
 from tandem_worker.output_stream import OutputStream
 from tandem_worker.request import ImportPlan, Request, SeedToken
 from tandem_worker.transfer.base import KvBlocks, KvTransport, RemoteKv, TransferError
+from tandem_worker.transfer.chunks import CHUNKS_PER_CALL
 
 ROOM_SECONDS = 10.0
+RETRY_SECONDS = 0.01
 
 
 class NoRoomError(WorkerError):
@@ -59,6 +62,7 @@ class Importer:
         self._metrics = metrics
         self._changed = changed
         self._line = asyncio.Lock()
+        self._num_waiting = 0
         self._releases: set[asyncio.Task[bool]] = set()
 
     @asynccontextmanager
@@ -79,19 +83,24 @@ class Importer:
             self._release_later(source.kv, EndReason.PULLED)
             yield stream
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for room. The engine does not know them yet."""
+        return self._num_waiting
+
     async def close(self) -> None:
         """Waits for the releases that are under way; each has a deadline of its own."""
         await asyncio.gather(*self._releases)
 
     async def _make_room(self, request: Request, reservation_id: str | None) -> ImportPlan:
-        self._metrics.import_waits(1)
+        self._wait(1)
         try:
             async with asyncio.timeout(ROOM_SECONDS), self._line:
                 return await self._plan(request, reservation_id)
         except TimeoutError:
             raise NoRoomError(f"no KV blocks became free within {ROOM_SECONDS:g} s") from None
         finally:
-            self._metrics.import_waits(-1)
+            self._wait(-1)
 
     async def _plan(self, request: Request, reservation_id: str | None) -> ImportPlan:
         while True:
@@ -100,26 +109,41 @@ class Importer:
             if plan is not None:
                 break
             await change.wait()
+            await asyncio.sleep(RETRY_SECONDS)  # each try hashes the prompt on the engine's thread
         if reservation_id is not None:
             self._leases.use(reservation_id)
         self._metrics.prefix_hit(plan.first_block * self._layout.block_size)
         return plan
 
+    def _wait(self, change: int) -> None:
+        self._num_waiting += change
+        self._metrics.imports_waiting(self._num_waiting)
+        self._changed.notify()
+
     async def _fetch(self, plan: ImportPlan, source: RemoteKv) -> None:
         started = time.monotonic()
         num_blocks = len(plan.block_ids)
+        arrived: list[KvBlocks] = []
         try:
             async for blocks in self._transport.pull(source, self._layout, plan.first_block, num_blocks):
-                await self._write(plan, blocks)
+                arrived.append(blocks)
+                if len(arrived) == CHUNKS_PER_CALL:
+                    await self._write(plan, arrived)
+                    arrived = []
         except TransferError as error:
             self._metrics.transfer_failed(error.reason)
             raise
+        if arrived:
+            await self._write(plan, arrived)
         self._metrics.transferred("in", num_blocks * self._layout.block_bytes, time.monotonic() - started)
 
-    async def _write(self, plan: ImportPlan, blocks: KvBlocks) -> None:
-        at = blocks.first_block - plan.first_block
-        block_ids = plan.block_ids[at : at + blocks.num_blocks]
-        await self._engine.call(lambda engine: engine.write_blocks(block_ids, blocks.data))
+    async def _write(self, plan: ImportPlan, arrived: list[KvBlocks]) -> None:
+        def write(engine: Engine) -> None:
+            for blocks in arrived:
+                at = blocks.first_block - plan.first_block
+                engine.write_blocks(plan.block_ids[at : at + blocks.num_blocks], blocks.data)
+
+        await self._engine.call(write)
 
     def _release_later(self, source: RemoteKv, reason: EndReason) -> None:
         """The first token does not wait for it; it has its own deadline, and the lease is behind it."""

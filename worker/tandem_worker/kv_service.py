@@ -1,13 +1,14 @@
 """The gRPC service of `tandem_wire/kv.proto`: what other workers, the router and the operator ask for."""
 
 import time
-from collections.abc import AsyncIterator
-from typing import NoReturn
+from collections.abc import AsyncIterator, Callable
+from typing import NoReturn, TypeVar
 from uuid import uuid4
 
 import grpc
 
 from tandem_wire import kv_pb2, kv_pb2_grpc
+from tandem_worker.async_engine import EngineDeadError
 from tandem_worker.engine import Engine
 from tandem_worker.errors import UnknownRequestError
 from tandem_worker.kv_watch import WIRE_ROLES, watch_kv_events, watch_load
@@ -26,6 +27,8 @@ RELEASE_REASONS = {
 ROLES = {number: role for role, number in WIRE_ROLES.items()}
 
 Context = grpc.aio.ServicerContext[object, object]
+
+T = TypeVar("T")
 
 
 class KvService(kv_pb2_grpc.WorkerServicer):
@@ -59,7 +62,7 @@ class KvService(kv_pb2_grpc.WorkerServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "a prefill worker reserves no room")
         reservation_id = f"{request.request_id}-{uuid4().hex[:8]}"
         try:
-            fits = await worker.engine.call(lambda engine: engine.reserve(reservation_id, num_tokens))
+            fits = await self._call(lambda engine: engine.reserve(reservation_id, num_tokens), context)
         except BaseException:
             worker.engine.post(lambda engine: engine.release_reservation(reservation_id))
             raise
@@ -74,10 +77,10 @@ class KvService(kv_pb2_grpc.WorkerServicer):
         num_tokens = await self._check_pull(request, context)
         end_block = -(-num_tokens // worker.layout.block_size)
         worker.leases.renew(handle, worker.settings.lease_ttl)
-        for blocks in chunk_ranges(worker.layout, request.first_block, end_block):
-            data = await self._read(handle, blocks, context)
-            num_bytes += len(data)
-            yield pack_chunk(blocks, data)
+        for group in chunk_ranges(worker.layout, request.first_block, end_block):
+            for blocks, data in zip(group, await self._read(handle, group, context), strict=True):
+                num_bytes += len(data)
+                yield pack_chunk(blocks, data)
         worker.metrics.transferred("out", num_bytes, time.monotonic() - started)
 
     async def Release(self, request: kv_pb2.ReleaseRequest, context: Context) -> kv_pb2.ReleaseReply:
@@ -137,16 +140,25 @@ class KvService(kv_pb2_grpc.WorkerServicer):
             await _refuse(context, TransferFailure.PROMPT_MISMATCH, "the prompt here has other tokens")
         return holding.num_tokens
 
-    async def _read(self, handle: str, blocks: range, context: Context) -> bytes:
+    async def _read(self, handle: str, group: list[range], context: Context) -> list[bytes]:
         """Looked up and read in one go on the engine's thread: a lease that ends meanwhile spoils nothing."""
 
-        def read(engine: Engine) -> bytes:
-            return engine.read_blocks(engine.held(handle).block_ids[blocks.start : blocks.stop])
+        def read(engine: Engine) -> list[bytes]:
+            block_ids = engine.held(handle).block_ids
+            return [engine.read_blocks(block_ids[blocks.start : blocks.stop]) for blocks in group]
 
         try:
-            return await self._worker.engine.call(read)
+            return await self._call(read, context)
         except UnknownRequestError:
             await _refuse(context, TransferFailure.UNKNOWN_HANDLE, f"{handle!r} has expired meanwhile")
+
+    async def _call(self, command: Callable[[Engine], T], context: Context) -> T:
+        try:
+            return await self._worker.engine.call(command)
+        except EngineDeadError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the engine gave no answer in time")
 
     def _ttl(self, ttl_ms: int) -> float:
         return min(ttl_ms / 1000, MAX_TTL_SECONDS) or self._worker.settings.lease_ttl

@@ -19,7 +19,7 @@ def load_of(worker: Worker) -> kv_pb2.Load:
     load = worker.engine.load
     return kv_pb2.Load(
         num_running=load.num_running,
-        num_waiting=load.num_waiting,
+        num_waiting=worker.num_waiting,
         prefill_backlog_tokens=load.prefill_backlog_tokens,
         kv_blocks_used=load.kv_blocks_used,
         kv_blocks_total=load.kv_blocks_total,

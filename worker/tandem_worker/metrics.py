@@ -57,8 +57,8 @@ class WorkerMetrics:
     def emitted(self, num_tokens: int) -> None:
         self._counter(series.WORKER_OUTPUT_TOKENS).inc(num_tokens)
 
-    def import_waits(self, change: Literal[1, -1]) -> None:
-        self._num_waiting_imports += change
+    def imports_waiting(self, number: int) -> None:
+        self._num_waiting_imports = number
         self._set_gauges()
 
     def leases_open(self, number: int) -> None:

@@ -85,6 +85,11 @@ class Worker:
         """Requests that somebody waits for."""
         return self.engine.num_open
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for a place, in the engine or for one there."""
+        return self.engine.load.num_waiting + self._importer.num_waiting
+
     @asynccontextmanager
     async def run(self, request: Request, source: ImportSource | None = None) -> AsyncIterator[OutputStream]:
         """Runs a request, its prompt from `source` if there is one; leaving the block early aborts it.

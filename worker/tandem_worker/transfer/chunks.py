@@ -8,6 +8,7 @@ from tandem_worker.kv import KvLayout
 from tandem_worker.transfer.base import KvBlocks, TransferError, TransferFailure
 
 CHUNK_BYTES = 4 << 20
+CHUNKS_PER_CALL = 8  # that go to or from the engine at once: each call waits for a step to end
 MESSAGE_OVERHEAD_BYTES = 1 << 16
 
 
@@ -20,11 +21,12 @@ def max_message_bytes(layout: KvLayout) -> int:
     return max(CHUNK_BYTES, layout.block_bytes) + MESSAGE_OVERHEAD_BYTES
 
 
-def chunk_ranges(layout: KvLayout, first_block: int, end_block: int) -> Iterator[range]:
-    """The block indices of each chunk, in order."""
+def chunk_ranges(layout: KvLayout, first_block: int, end_block: int) -> Iterator[list[range]]:
+    """The block indices of each chunk, in order, in groups of `CHUNKS_PER_CALL`."""
     size = blocks_per_chunk(layout)
-    for start in range(first_block, end_block, size):
-        yield range(start, min(start + size, end_block))
+    for start in range(first_block, end_block, size * CHUNKS_PER_CALL):
+        end = min(start + size * CHUNKS_PER_CALL, end_block)
+        yield [range(at, min(at + size, end)) for at in range(start, end, size)]
 
 
 def pack_chunk(blocks: range, data: bytes) -> kv_pb2.KvChunk:
