@@ -1,6 +1,7 @@
 """Carries one request through its transfer: effects become HTTP legs, what comes of them becomes events."""
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Coroutine, Mapping
@@ -12,7 +13,6 @@ from tandem_router.engines import ENGINES
 from tandem_router.engines.base import Engine
 from tandem_router.errors import ApiError, deadline_exceeded, no_worker, upstream_failed, workers_busy
 from tandem_router.headers import REQUEST_ID, attempt_id
-from tandem_router.json_body import BodyError, parse_object
 from tandem_router.legs import Answer, LegFailedError, LegRefusedError, LegRequest, Stream, ask, open_decode
 from tandem_router.moves import (
     AnswerPrefill,
@@ -38,7 +38,7 @@ from tandem_router.moves import (
     SendPrefill,
 )
 from tandem_router.openai import ParsedRequest
-from tandem_router.pipeline import choose
+from tandem_router.pipeline import decide
 from tandem_router.record import Record
 from tandem_router.reply import ClientLeftError, Reply
 from tandem_router.runtime import Runtime
@@ -123,9 +123,11 @@ class Exchange:
         self._hold()
         if effect.retry is not None:
             runtime.metrics.retried(self._record.model, effect.retry)
-        choice = choose(
-            self._job.parsed.info,
-            runtime.directory.endpoints,
+        request = self._job.parsed.info
+        choice = decide(
+            request,
+            # Looked up for each attempt: workers may have come and gone since.
+            runtime.directory.candidates(request.model),
             runtime.loads,
             runtime.rng,
             policy=runtime.policy,
@@ -221,10 +223,12 @@ class Exchange:
 
 def _read_prefill(engine: Engine, parsed: ParsedRequest, answer: Answer) -> Prefilled:
     try:
-        read = engine.read_prefill(parsed.body, parse_object(answer.body))
-    except BodyError as error:
-        detail = "the prefill worker's answer cannot be read"
-        raise LegFailedError(Failure(Leg.PREFILL, Kind.STREAM, detail)) from error
+        body = json.loads(answer.body)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise LegFailedError(Failure(Leg.PREFILL, Kind.STREAM, "the prefill worker's answer cannot be read"))
+    read = engine.read_prefill(parsed.body, body)
     lease = engine.lease(read.params, time.time()) if read.params is not None else 0.0
     return Prefilled(read.params, read.finished, lease)
 

@@ -9,7 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_SPACE = re.compile(r"[ \t\n\r]*")
+_WS = r"[ \t\n\r]*"
+_SPACE = re.compile(_WS)
+_OPEN = re.compile(rf"{_WS}\{{{_WS}")
+_COLON = re.compile(rf"{_WS}:{_WS}")
+_SIMPLE_KEY = re.compile(rf'"([^"\\\x00-\x1f]*)"{_WS}:{_WS}')
+_SEPARATOR = re.compile(rf"{_WS}(?:(,){_WS}|\}})")
 
 
 class BodyError(ValueError):
@@ -51,17 +56,23 @@ class JsonBody(Mapping[str, Any]):
     def without(self, *keys: str) -> "JsonBody":
         return JsonBody({key: member for key, member in self._members.items() if key not in keys})
 
+    def with_members(self, members: Mapping[str, Member]) -> "JsonBody":
+        """A copy with these members, each in its old place or at the end."""
+        return JsonBody({**self._members, **members})
+
     def with_values(self, values: Mapping[str, Any]) -> "JsonBody":
-        """A copy with these values, each in its old place or at the end."""
-        return JsonBody(self._members | {key: _member(key, value) for key, value in values.items()})
+        return self.with_members(new_members(values))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {key: member.value for key, member in self._members.items()}
 
     def encode(self) -> bytes:
         text = "{" + ", ".join([member.text for member in self._members.values()]) + "}"
         return text.encode("utf-8")
 
 
-def _member(key: str, value: Any) -> Member:
-    return Member(f"{json.dumps(key)}: {json.dumps(value)}", value)
+def new_members(values: Mapping[str, Any]) -> dict[str, Member]:
+    return {key: Member(f"{json.dumps(key)}: {json.dumps(value)}", value) for key, value in values.items()}
 
 
 def parse_object(data: bytes) -> JsonBody:
@@ -86,16 +97,16 @@ def parse_object(data: bytes) -> JsonBody:
 
 
 def _members_of(text: str) -> dict[str, Member]:
-    position = _skip(text, 0)
-    if text[position : position + 1] != "{":
+    start = _OPEN.match(text)
+    if start is None:
         raise BodyError("the body must be a JSON object")
     members: dict[str, Member] = {}
-    position = _skip(text, position + 1)
+    position = start.end()
     if text[position : position + 1] == "}":
         position += 1
     else:
         position = _fill(text, position, members)
-    if _skip(text, position) != len(text):
+    if _SPACE.fullmatch(text, position) is None:
         raise json.JSONDecodeError("Extra data", text, position)
     return members
 
@@ -104,25 +115,28 @@ def _fill(text: str, position: int, members: dict[str, Member]) -> int:
     """Reads members from the first key on; returns the position after the closing brace."""
     while True:
         start = position
-        if text[position : position + 1] != '"':
-            raise json.JSONDecodeError("Expecting a property name in double quotes", text, position)
-        key, position = _decode(text, position)
-        position = _skip(text, position)
-        if text[position : position + 1] != ":":
-            raise json.JSONDecodeError("Expecting ':'", text, position)
-        value, position = _decode(text, _skip(text, position + 1))
+        key, position = _key(text, position)
+        value, position = _decode(text, position)
         if key in members:
             raise BodyError(f"the key {key!r} appears twice")
         members[key] = Member(text[start:position], value)
-        position = _skip(text, position)
-        end = text[position : position + 1]
-        if end == "}":
-            return position + 1
-        if end != ",":
+        separator = _SEPARATOR.match(text, position)
+        if separator is None:
             raise json.JSONDecodeError("Expecting ',' or '}'", text, position)
-        position = _skip(text, position + 1)
+        position = separator.end()
+        if separator[1] is None:
+            return position
 
 
-def _skip(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
+def _key(text: str, position: int) -> tuple[str, int]:
+    """A key, and where its value starts."""
+    simple = _SIMPLE_KEY.match(text, position)
+    if simple is not None:
+        return simple[1], simple.end()
+    if text[position : position + 1] != '"':
+        raise json.JSONDecodeError("Expecting a property name in double quotes", text, position)
+    key, position = _decode(text, position)
+    colon = _COLON.match(text, position)
+    if colon is None:
+        raise json.JSONDecodeError("Expecting ':'", text, position)
+    return key, colon.end()

@@ -2,14 +2,16 @@
 
 import math
 from collections import Counter as Tally
+from functools import cache
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tandem_perf.slo import mean_tpot
 from tandem_router.record import Record
 from tandem_router.types import Endpoint, Role
 from tandem_wire import metrics as names
 from tandem_wire.collectors import Collectors
+from tandem_wire.metrics import Metric
 
 SERIES = tuple(metric for metric in names.ALL if metric.name.startswith("tandem_router_"))
 _STATES = ("ready", "not_ready")
@@ -20,51 +22,58 @@ class RouterMetrics:
 
     def __init__(self, service: str, slo_ttft: float | None = None, slo_tpot: float | None = None) -> None:
         self.registry = CollectorRegistry()
-        self._service = service
         self._objectives = {"ttft": slo_ttft or math.inf, "tpot": slo_tpot or math.inf}
         self._has_slo = slo_ttft is not None or slo_tpot is not None
-        self._of = Collectors(SERIES, self.registry)
-        for objective, seconds in self._objectives.items():
-            if seconds < math.inf:
-                self._of.gauge(names.ROUTER_OBJECTIVE).labels(service, objective).set(seconds)
+        collectors = Collectors(SERIES, self.registry)
+
+        # Finding a child by its labels costs more than counting with it.
+        @cache
+        def counter(metric: Metric, *labels: str) -> Counter:
+            return collectors.counter(metric).labels(service, *labels)
+
+        @cache
+        def gauge(metric: Metric, *labels: str) -> Gauge:
+            return collectors.gauge(metric).labels(service, *labels)
+
+        @cache
+        def histogram(metric: Metric, *labels: str) -> Histogram:
+            return collectors.histogram(metric).labels(service, *labels)
+
+        self._counter, self._gauge, self._histogram = counter, gauge, histogram
 
     def in_flight(self, model: str, change: int) -> None:
-        self._of.gauge(names.ROUTER_IN_FLIGHT).labels(self._service, model).inc(change)
+        self._gauge(names.ROUTER_IN_FLIGHT, model).inc(change)
 
     def disconnected(self, model: str, phase: str) -> None:
-        self._of.counter(names.ROUTER_DISCONNECTS).labels(self._service, model, phase).inc()
+        self._counter(names.ROUTER_DISCONNECTS, model, phase).inc()
 
     def retried(self, model: str, leg: str) -> None:
-        self._of.counter(names.ROUTER_RETRIES).labels(self._service, model, leg).inc()
+        self._counter(names.ROUTER_RETRIES, model, leg).inc()
 
     def released(self, model: str, reason: str) -> None:
-        self._of.counter(names.ROUTER_KV_RELEASES).labels(self._service, model, reason).inc()
+        self._counter(names.ROUTER_KV_RELEASES, model, reason).inc()
 
     def endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
         tally = Tally((e.role, "ready" if e.ready else "not_ready") for e in endpoints)
-        gauge = self._of.gauge(names.ROUTER_ENDPOINTS)
         for role in Role:
             for state in _STATES:
-                gauge.labels(self._service, role, state).set(tally[role, state])
+                self._gauge(names.ROUTER_ENDPOINTS, role, state).set(tally[role, state])
 
     def finished(self, record: Record, now: float) -> None:
         """Counts a request that was answered, well or not. One whose client left is not counted here."""
-        labels = (self._service, record.model)
-        self._of.counter(names.ROUTER_REQUESTS).labels(*labels, str(record.code)).inc()
-        self._of.histogram(names.ROUTER_DURATION).labels(*labels).observe(now - record.received)
-        if record.choice is not None:
-            self._of.counter(names.ROUTER_PATH).labels(
-                *labels, record.choice.path, record.choice.reason
-            ).inc()
+        model = record.model
+        self._counter(names.ROUTER_REQUESTS, model, str(record.code)).inc()
+        self._histogram(names.ROUTER_DURATION, model).observe(now - record.received)
+        if record.choice is not None and record.code < 500:
+            self._counter(names.ROUTER_PATH, model, record.choice.path, record.choice.reason).inc()
         if record.usage is not None:
-            self._of.counter(names.ROUTER_PROMPT_TOKENS).labels(*labels).inc(record.usage.prompt_tokens)
-            self._of.counter(names.ROUTER_OUTPUT_TOKENS).labels(*labels).inc(record.usage.output_tokens)
+            self._counter(names.ROUTER_PROMPT_TOKENS, model).inc(record.usage.prompt_tokens)
+            self._counter(names.ROUTER_OUTPUT_TOKENS, model).inc(record.usage.output_tokens)
         if record.stream_error is not None:
-            self._of.counter(names.ROUTER_STREAM_ERRORS).labels(*labels, record.stream_error).inc()
+            self._counter(names.ROUTER_STREAM_ERRORS, model, record.stream_error).inc()
         self._phases(record)
 
     def _phases(self, record: Record) -> None:
-        labels = (self._service, record.model)
         tpot = _tpot(record)
         for metric, seconds in (
             (names.ROUTER_PREFILL, record.prefill_seconds),
@@ -73,7 +82,7 @@ class RouterMetrics:
             (names.ROUTER_TPOT, tpot),
         ):
             if seconds is not None:
-                self._of.histogram(metric).labels(*labels).observe(seconds)
+                self._histogram(metric, record.model).observe(seconds)
         if self._has_slo and record.stream:
             self._attainment(record, tpot)
 
@@ -87,10 +96,9 @@ class RouterMetrics:
             met = {"ttft": ttft_met, "tpot": tpot_met, "both": ttft_met and tpot_met}
         else:
             return
-        counter = self._of.counter(names.ROUTER_SLO)
         for objective, attained in met.items():
             if self._objectives.get(objective, 0) < math.inf:
-                counter.labels(self._service, record.model, objective, str(attained).lower()).inc()
+                self._counter(names.ROUTER_SLO, record.model, objective, str(attained).lower()).inc()
 
 
 def _tpot(record: Record) -> float | None:

@@ -77,7 +77,7 @@ def _strip_nested(value: Any) -> Any:
 def _validate(api: Api, body: JsonBody) -> ChatFields | CompletionFields:
     model = ChatFields if api is Api.CHAT else CompletionFields
     try:
-        return model.model_validate(dict(body))
+        return model.model_validate(body.as_dict())
     except ValidationError as error:
         raise _first_error(error) from error
 

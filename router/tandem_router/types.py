@@ -62,8 +62,8 @@ class Pair:
     decode: Endpoint
 
     @property
-    def local(self) -> bool:
-        return self.prefill is None
+    def workers(self) -> tuple[Endpoint, ...]:
+        return (self.decode,) if self.prefill is None else (self.prefill, self.decode)
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ def test_ready_means_that_some_path_exists(endpoints: list[Endpoint], serves: bo
 
 def test_the_configured_model_is_known_before_its_workers() -> None:
     directory = Directory("m")
-    assert directory.models == ("m",)
+    assert list(directory.models) == ["m"]
     directory.publish([worker("d", "decode", model="other", address="10.0.0.2")])
-    assert directory.models == ("m", "other")
+    assert list(directory.models) == ["m", "other"]
     assert directory.knows_address("10.0.0.2")
     assert not directory.knows_address("10.0.0.1")

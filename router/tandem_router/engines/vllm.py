@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tandem_router.engines.base import PARAMS, PrefillAnswer, ReleaseCall
-from tandem_router.json_body import JsonBody
+from tandem_router.json_body import JsonBody, new_members
 
 LEASE_SECONDS = 30.0
 """vLLM's kv_lease_duration. Past it a decode leg is answered with wrong tokens and no error."""
@@ -17,18 +17,19 @@ _ASK = {
     "remote_host": None,
     "remote_port": None,
 }
+_PREFILL = new_members({"max_tokens": 1, "stream": False, PARAMS: _ASK})
+_COMPLETION_LIMIT = new_members({"max_completion_tokens": 1})
 
 
 class Vllm:
     """Strategy for vLLM workers. The params of the prefill answer are opaque and go on unchanged."""
 
     def prepare_prefill(self, body: JsonBody) -> bytes:
-        changes: dict[str, Any] = {"max_tokens": 1, "stream": False, PARAMS: _ASK}
         if "max_completion_tokens" in body:
-            changes["max_completion_tokens"] = 1
-        return body.without("stream_options", "min_tokens").with_values(changes).encode()
+            body = body.with_members(_COMPLETION_LIMIT)
+        return body.without("stream_options", "min_tokens").with_members(_PREFILL).encode()
 
-    def read_prefill(self, request: JsonBody, answer: JsonBody) -> PrefillAnswer:
+    def read_prefill(self, request: JsonBody, answer: Mapping[str, Any]) -> PrefillAnswer:
         params = answer.get(PARAMS)
         # Without min_tokens the leg may stop at a token that the request itself forbids there.
         finished = not request.get("min_tokens") and _finish_reason(answer) not in (None, "length")
@@ -52,7 +53,7 @@ class Vllm:
         return None
 
 
-def _finish_reason(answer: JsonBody) -> Any:
+def _finish_reason(answer: Mapping[str, Any]) -> Any:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         return None

@@ -18,16 +18,12 @@ class LeastLoaded:
     """The mean of both workers' spare room, so that each side of a pair is the least loaded one."""
 
     def score(self, _request: RequestInfo, pairs: Sequence[Pair], loads: Loads, /) -> Sequence[float]:
-        room: dict[str, float] = {}
-
-        def of(name: str) -> float:
-            if name not in room:
-                room[name] = spare(loads.get(name, IDLE))
-            return room[name]
-
+        names = {pair.decode.name for pair in pairs}
+        names.update(pair.prefill.name for pair in pairs if pair.prefill is not None)
+        room = {name: spare(loads.get(name, IDLE)) for name in names}
         return [
-            of(pair.decode.name)
+            room[pair.decode.name]
             if pair.prefill is None
-            else (of(pair.prefill.name) + of(pair.decode.name)) / 2
+            else (room[pair.prefill.name] + room[pair.decode.name]) / 2
             for pair in pairs
         ]

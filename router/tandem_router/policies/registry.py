@@ -17,14 +17,14 @@ REQUIRED: tuple[Filter, ...] = (Ready(), Model(), Roles(), Revision())
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One way to choose: every filter must pass, scores add up by weight, the picker takes one."""
+    """One way to choose: the filters hold beside REQUIRED, scores add up by weight, the picker takes one."""
 
     filters: tuple[Filter, ...]
     scorers: tuple[tuple[Scorer, float], ...]
     picker: Picker
 
 
-DEFAULT = Policy(REQUIRED, ((LeastLoaded(), 1.0),), Best())
+DEFAULT = Policy((), ((LeastLoaded(), 1.0),), Best())
 
 
 def make(name: str) -> Any:
@@ -39,12 +39,12 @@ def make(name: str) -> Any:
 
 
 def build(filters: Sequence[str], scorers: Sequence[str], picker: str) -> Policy:
-    """The required filters and the named policies. A scorer may carry its weight: `least-loaded=2`.
+    """A policy from names. A scorer may carry its weight: `least-loaded=2`.
 
     Raises ValueError for an unknown name, a weight that is none, or a policy of the wrong kind.
     """
     return Policy(
-        REQUIRED + tuple(_of_kind(name, "endpoint", "a filter") for name in filters),
+        tuple(_of_kind(name, "endpoint", "a filter") for name in filters),
         tuple(_weighted(text) for text in scorers),
         _of_kind(picker, "pick", "a picker"),
     )
