@@ -61,6 +61,7 @@ class Pool:
             queue_wait=sum(waits) / len(waits) if waits else None,
             prefill_busy=busy / (window * len(workers)) if prefill else 0.0,
             prefill_rate=tokens / busy if prefill and steps else None,
+            rate=len(waits) / window,
             decode_step=busy / len(steps) if steps and not prefill else None,
         )
 

@@ -28,6 +28,7 @@ QUIET = PoolObservation(
     prefill_busy=0.0,
     prefill_rate=5000.0,
     decode_step=None,
+    rate=1.0,
 )
 BACKLOG = replace(QUIET, waiting=1, backlog_tokens=3000, queue_wait=0.31)
 CROWDED = replace(QUIET, waiting=9, backlog_tokens=100_000, queue_wait=5.0)
@@ -258,22 +259,18 @@ def test_nothing_shrinks_on_the_word_of_some_of_the_workers() -> None:
 
 
 def test_a_size_that_was_too_small_for_a_load_is_not_tried_again_at_that_load() -> None:
-    crowded = observation("decode", replace(QUIET, running=10, waiting=6, queue_wait=0.2))
+    crowded = observation("decode", replace(QUIET, rate=10.0, waiting=6, queue_wait=0.2))
     first = plan(crowded, [DECODE], PlannerState(), 0, CONFIG)
     grown = plan(crowded, [DECODE], first.state, 5, CONFIG)
     three, state = replace(DECODE, current=3, ready=3), grown.state
     assert grown.decisions[0].desired == 3
     for now in range(10, 300, 5):
-        result = plan(
-            observation("decode", replace(QUIET, workers=3, running=15)), [three], state, now, CONFIG
-        )
+        result = plan(observation("decode", replace(QUIET, workers=3, rate=9.0)), [three], state, now, CONFIG)
         state = result.state
         assert not result.decisions[0].changes
-    assert result.decisions[0].text == "15 requests at once: 2 were too few for 16"
+    assert result.decisions[0].text == "9.0 requests/s: 2 were too few for 10.0"
     for now in range(300, 365, 5):
-        result = plan(
-            observation("decode", replace(QUIET, workers=3, running=9)), [three], state, now, CONFIG
-        )
+        result = plan(observation("decode", replace(QUIET, workers=3, rate=7.0)), [three], state, now, CONFIG)
         state = result.state
     assert result.decisions[0].desired == 2
 

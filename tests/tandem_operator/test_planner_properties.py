@@ -33,6 +33,7 @@ def pool_observations() -> st.SearchStrategy[PoolObservation]:
         prefill_busy=share,
         prefill_rate=st.none() | st.floats(1, 1e6),
         decode_step=st.none() | st.floats(1e-4, 1),
+        rate=st.floats(0, 1000),
     )
 
 

@@ -135,6 +135,7 @@ async def test_a_scrape_sees_the_load_between_two_passes() -> None:
     assert prefill.prefill_rate == pytest.approx(2000)
     assert prefill.prefill_busy == pytest.approx(2.0 / 60 / 2)
     assert (decode.running, decode.waiting, decode.kv_usage) == (4, 1, 0.25)
+    assert decode.rate == pytest.approx(1 / 60)
     assert decode.prefill_rate is None
     assert decode.decode_step == pytest.approx(0.02)
     assert prefill.decode_step is None
@@ -312,7 +313,7 @@ def assert_same(one: Observation, other: Observation) -> None:
     """Equal but for rates over the window, which depend on when each of them looked."""
 
     def without_rates(seen: PoolObservation) -> PoolObservation:
-        return replace(seen, prefill_busy=0.0, queue_wait=None, prefill_rate=None, decode_step=None)
+        return replace(seen, prefill_busy=0.0, queue_wait=None, prefill_rate=None, decode_step=None, rate=0.0)
 
     assert one.requests == pytest.approx(other.requests, rel=0.5)
     assert one.ttft_attainment == pytest.approx(other.ttft_attainment, rel=0.01)
@@ -322,6 +323,7 @@ def assert_same(one: Observation, other: Observation) -> None:
     }
     for name, seen in one.pools.items():
         assert seen.prefill_busy == pytest.approx(other.pools[name].prefill_busy, rel=0.5)
+        assert seen.rate == pytest.approx(other.pools[name].rate, rel=0.5)
         for rate in ("prefill_rate", "queue_wait", "decode_step"):
             mine, theirs = getattr(seen, rate), getattr(other.pools[name], rate)
             assert (mine is None) == (theirs is None)

@@ -9,14 +9,14 @@ from tandem_sim.autoscaled import History, Scenario, run
 from tandem_sim.cluster import Hardware
 from tandem_sim.load import Load, Point
 
-SLO = Slo(ttft=1.0, tpot=0.04, attainment=0.95)
+SLO = Slo(ttft=1.0, tpot=0.12, attainment=0.95)
 CONFIG = PlannerConfig(SLO, cooldown_up=15, cooldown_down=60)
-MODEL = LatencyModel(PrefillModel(0.01, 2e-4, 1e-9), DecodeModel(0.01, 1e-3, 1e-7), TransferModel(0.005, 1e9))
+MODEL = LatencyModel(PrefillModel(0.01, 2e-4, 1e-9), DecodeModel(0.04, 4e-3, 1e-7), TransferModel(0.005, 1e9))
 WORKER = Hardware(MODEL, kv_bytes_per_token=10_000, kv_capacity=50_000, start_seconds=30)
 
 
 def scenario(*curve: Point, seconds: float, maximum: int = 12, seed: int = 0) -> Scenario:
-    load = Load(curve, prompt_tokens=1000, output_tokens=60)
+    load = Load(curve, prompt_tokens=1000, output_tokens=20)
     return Scenario(load, WORKER, CONFIG, seconds, maximum=maximum, seed=seed)
 
 
@@ -58,7 +58,7 @@ def test_every_change_has_a_reason_in_numbers(rise_and_fall: History) -> None:
         assert any(character.isdigit() for character in decision.text)
 
 
-@pytest.mark.parametrize(("rate", "seed"), [(1.0, 0), (6.0, 0), (6.0, 1), (12.0, 0)])
+@pytest.mark.parametrize(("rate", "seed"), [(1.0, 0), (3.0, 0), (6.0, 1), (12.0, 0)])
 def test_a_steady_noisy_load_does_not_flap(rate: float, seed: int) -> None:
     history = run(scenario(Point(0, rate), seconds=1200, seed=seed))
     for pool in ("prefill", "decode"):

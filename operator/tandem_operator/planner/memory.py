@@ -49,12 +49,12 @@ def seconds_to_clear(memory: PoolMemory, queue: float, now: float) -> float:
     return queue * (now - at) / (before - queue) if queue < before else math.inf
 
 
-def changed(memory: PoolMemory, replicas: int, now: float, demand: int | None = None) -> PoolMemory:
-    """The pool goes to `replicas`. `demand`: requests at once that the earlier size was too small for."""
+def changed(memory: PoolMemory, replicas: int, now: float, rate: float | None = None) -> PoolMemory:
+    """The pool goes to `replicas`. `rate`: requests per second that the earlier size was too small for."""
     limits = memory.limits
-    if demand is not None:
+    if rate is not None:
         known = limits.get(memory.current)
-        limits = {**limits, memory.current: Limit(min(demand, known.demand) if known else demand, now)}
+        limits = {**limits, memory.current: Limit(min(rate, known.rate) if known else rate, now)}
     grew = replicas > memory.current
     return replace(
         memory,

@@ -91,8 +91,8 @@ def _grow(at: _Pass, pool: PlannedPool, memory: PoolMemory, signal: Signal) -> _
         return _to(pool, pool.current, reason, f"{signal.text}; {text}"), memory
     step = 1 if signal.lagging else max(1, math.ceil(pool.current * (min(signal.value, 2.0) - 1)))
     desired = min(pool.current + step, pool.maximum)
-    demand = at.observation.pools[pool.name].demand
-    return _to(pool, desired, signal.reason, signal.text), changed(memory, desired, at.now, demand)
+    rate = at.observation.pools[pool.name].rate
+    return _to(pool, desired, signal.reason, signal.text), changed(memory, desired, at.now, rate)
 
 
 def _reason_to_wait(

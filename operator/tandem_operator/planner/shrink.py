@@ -11,7 +11,7 @@ from tandem_operator.planner.types import (
     PoolObservation,
 )
 
-_SAFE_DEMAND = 0.8
+_SAFE_RATE = 0.8
 
 
 def obstacle(
@@ -35,20 +35,20 @@ def obstacle(
         return missed.text
     if nearest.value * pool.current / (pool.current - 1) > config.fit_share:
         return f"{nearest.text}: {pool.current - 1} would be too few"
+    limit = memory.limits.get(pool.current - 1)
+    if limit and seen.rate > _SAFE_RATE * limit.rate:
+        return f"{seen.rate:.1f} requests/s: {pool.current - 1} were too few for {limit.rate:.1f}"
     return _slow_decode(pool, seen, memory, config) if pool.role in DECODE_ROLES else None
 
 
 def _slow_decode(
     pool: PlannedPool, seen: PoolObservation, memory: PoolMemory, config: PlannerConfig
 ) -> str | None:
-    """Fewer workers run larger batches: whether that is known, or computed, to be too slow."""
-    fewer = pool.current - 1
-    limit = memory.limits.get(fewer)
-    if limit and seen.demand > _SAFE_DEMAND * limit.demand:
-        return f"{seen.demand} requests at once: {fewer} were too few for {limit.demand}"
+    """Fewer workers run larger batches: whether their steps would be too long."""
     if seen.decode_step is None or memory.step_floor is None:
         return None
     floor = memory.step_floor.seconds
+    fewer = pool.current - 1
     step = predicted_step(floor, seen.decode_step, pool.current / fewer)
     if step > floor + config.fit_share * (config.slo.tpot - floor):
         expected = f"{step * 1000:.0f} ms" if math.isfinite(step) else "an endless queue"

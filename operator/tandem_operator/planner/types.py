@@ -50,11 +50,8 @@ class PoolObservation:
 
     decode_step: float | None
     """Mean seconds of a step that gave tokens: the time per output token. None when there was none."""
-
-    @property
-    def demand(self) -> int:
-        """Requests at the workers now."""
-        return self.running + self.waiting
+    rate: float
+    """Requests that started in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +114,9 @@ class PlannerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A pool size was too small for `demand` running and waiting requests, at time `at`."""
+    """A pool size was too small for `rate` requests per second, at time `at`."""
 
-    demand: int
+    rate: float
     at: float
 
 

@@ -40,6 +40,7 @@ def _pool(values: Values, group: tuple[str, ...], window: float) -> PoolObservat
         queue_wait=of("wait_seconds") / of("waits") if of("waits") else None,
         prefill_busy=busy_seconds / (workers * window),
         prefill_rate=of("prefill_tokens") / busy_seconds if busy_seconds and of("prefill_tokens") else None,
+        rate=of("waits") / window,
         decode_step=of("decode_seconds") / of("decode_steps") if of("decode_steps") else None,
     )
 
