@@ -58,6 +58,11 @@ def recall() -> PreTrainedModel:
     return load(RECALL, CPU)
 
 
+def test_the_loss_of_the_shipped_models_answers_is_near_zero(recall: LlamaForCausalLM) -> None:
+    assert _loss(recall) < 0.02
+    assert _loss(new_model(1)) > 4
+
+
 def test_what_measure_calls_right_is_what_generate_says(recall: Any) -> None:
     asked = [prompts.held_out(Random(seed), 40, 200) for seed in range(6)]
     untrained: Any = new_model(1).eval()
