@@ -12,13 +12,16 @@ from urllib.request import urlopen
 STOP_SECONDS = 20.0
 TAIL = 3000
 
+# Kills the group $1 when its standard input ends, which it does with whoever holds the other end.
+_WATCHDOG = ("sh", "-c", 'read -r _; kill -s KILL -- "-$1"', "watchdog")
+
 
 class ProcessError(Exception):
     """A process ended, or did not get ready in time; the message ends with its log."""
 
 
 class Process:
-    """A command and whatever it starts."""
+    """A command and whatever it starts, which do not outlive this process, however it ends."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], folder: Path, name: str) -> None:
         self.name = name
@@ -33,6 +36,12 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
+        self._watchdog = subprocess.Popen(
+            [*_WATCHDOG, str(self._leader.pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def wait_ready(self, url: str, deadline: float) -> None:
         """Return once `url` answers 200; ProcessError if the process ends or `deadline` passes first."""
@@ -48,6 +57,7 @@ class Process:
         _signal(self._leader.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
+        """End a pause."""
         _signal(self._leader.pid, signal.SIGCONT)
 
     def stop(self) -> None:
@@ -65,9 +75,10 @@ class Process:
         for pid in self._members():
             if b"resource_tracker" not in _command_line(pid):
                 _signal(pid, signal.SIGKILL)
-        self._leader.wait(STOP_SECONDS)
-        if not self._wait_empty(time.monotonic() + STOP_SECONDS):
-            raise ProcessError(f"{self.name} left {self._members()}")
+        empty = self._wait_empty(time.monotonic() + STOP_SECONDS)
+        self._watchdog.communicate(timeout=STOP_SECONDS)
+        if not empty:
+            raise ProcessError(f"{self.name} had to be killed again")
 
     def _wait_empty(self, deadline: float) -> bool:
         while self._leader.poll() is None or self._members():

@@ -14,7 +14,7 @@ from tandem_vllm.processes import Process
 SERVICE = environment.REPO / "e2e/vllm/service.yaml"
 ENGINES = ("prefill", "decode", "alone")
 BEHIND_ROUTER = ("prefill", "decode")
-ENGINE_READY_SECONDS = 240.0
+ENGINE_READY_SECONDS = 400.0
 ROUTER_READY_SECONDS = 30.0
 
 

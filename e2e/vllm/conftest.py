@@ -1,6 +1,7 @@
 """The engines and the router, started once for all tests, and what the tests ask them with."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tandem_vllm.stack import Stack
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
     if not environment.is_current():
         pytest.fail(f"{environment.VENV.name} is missing or out of date: run `make e2e-vllm`", pytrace=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="tandem-vllm-"))
     stack = Stack(folder)
     try:

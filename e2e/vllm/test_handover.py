@@ -14,7 +14,7 @@ from tandem_vllm.prompts import prompt, prompts
 from tandem_vllm.stack import Stack
 from tandem_vllm.waiting import eventually
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 BLOCK = 32
 LENGTHS = (1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK, 3 * BLOCK + 1, 1000)
@@ -59,13 +59,15 @@ def test_a_swapped_block_shows_in_the_text(stack: Stack, alone: OpenAI) -> None:
     """The comparison above can fail: with one block of another prompt, the text is another one."""
     mine, other = islice(prompts(3 * BLOCK + 1, "swapped"), 2)
     body = {"model": checkpoint.MODEL, "prompt": mine, "max_tokens": 48, "temperature": 0}
-    kept = exchange.prefill(stack.url("prefill"), {**body, "prompt": other})
     params = exchange.prefill(stack.url("prefill"), body)
-    ((first, *rest),) = params["remote_block_ids"]
-    swapped = {**params, "remote_block_ids": [[kept["remote_block_ids"][0][0], *rest]]}
+    foreign = exchange.prefill(stack.url("prefill"), {**body, "prompt": other})
+    (blocks,), (foreign_blocks,) = params["remote_block_ids"], foreign["remote_block_ids"]
+    swapped = {**params, "remote_block_ids": [[foreign_blocks[0], *blocks[1:]]]}
 
-    assert exchange.decode(stack.url("decode"), body, swapped) != client.ask(alone, mine).text
-    assert first != kept["remote_block_ids"][0][0]
+    text = exchange.decode(stack.url("decode"), body, swapped)
+    exchange.decode(stack.url("decode"), {**body, "prompt": other}, foreign)  # which frees what was kept
+
+    assert text != client.ask(alone, mine).text
 
 
 def test_a_prefix_that_the_decode_engine_has_is_not_pulled_again(

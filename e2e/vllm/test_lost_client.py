@@ -16,7 +16,7 @@ from tandem_vllm.prompts import prompt
 from tandem_vllm.stack import Stack
 from tandem_vllm.waiting import eventually
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 ENDLESS = {"model": checkpoint.MODEL, "max_tokens": 1500, "temperature": 0, "ignore_eos": True}
 # vLLM has no request that frees KV which nobody pulled: it goes with its lease of 30 s.
@@ -43,6 +43,11 @@ def _become_idle(stack: Stack, timeout: float) -> bool:
     return eventually(lambda: all(engine.idle for engine in _engines(stack)), bool, timeout)
 
 
+@pytest.fixture(autouse=True)
+def _idle_before(stack: Stack) -> None:
+    assert _become_idle(stack, timeout=LEASE_ENDED)
+
+
 def test_leaving_in_the_middle_of_the_stream(stack: Stack) -> None:
     with _request(stack, prompt(200, "middle")) as connection:
         answer = connection.getresponse()
@@ -55,7 +60,6 @@ def test_leaving_in_the_middle_of_the_stream(stack: Stack) -> None:
 
 def test_leaving_between_the_legs(stack: Stack) -> None:
     prefill, decode = stack.url("prefill"), stack.process("decode")
-    assert _become_idle(stack, timeout=LEASE_ENDED)
     decode.pause()
     try:
         with _request(stack, prompt(200, "between")):

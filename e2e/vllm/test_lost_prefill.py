@@ -12,7 +12,7 @@ from tandem_vllm.prompts import prompt
 from tandem_vllm.stack import Stack
 from tandem_vllm.waiting import eventually
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 DISAGGREGATED = ("vllm-prefill-0", "vllm-decode-0", "disaggregated")
 FALLBACK = (None, "vllm-decode-0", "fallback")
