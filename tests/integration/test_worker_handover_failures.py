@@ -9,6 +9,8 @@ import grpc
 import pytest
 
 from tandem_wire import kv_pb2, kv_pb2_grpc
+from tandem_worker.lease import EndReason
+from tandem_worker.transfer.chunks import pack_chunk
 
 ASK = {"do_remote_decode": True}
 PROMPT = [(7 * i * i + i) % 250 for i in range(20)]
@@ -126,8 +128,6 @@ async def serve_peer() -> AsyncIterator[Any]:
 
 
 async def _good_chunk(prefill: Any, params: dict[str, Any]) -> kv_pb2.KvChunk:
-    from tandem_worker.transfer.chunks import pack_chunk
-
     block_ids = params["remote_block_ids"][0]
     data = await prefill.worker.engine.call(lambda engine: engine.read_blocks(block_ids))
     return pack_chunk(range(len(block_ids)), data)
@@ -217,11 +217,13 @@ async def test_a_client_that_leaves_releases_the_handle(start_worker: Any, prefi
 
 async def test_an_import_waits_for_room(start_worker: Any, prefill: Any) -> None:
     decode = await start_worker(role="decode", engine={"max_num_seqs": 1})
-    busy = asyncio.create_task(decode.complete(prompt=[1], max_tokens=100, ignore_eos=True))
+    busy = asyncio.create_task(decode.complete(prompt=[1], max_tokens=200, ignore_eos=True))
     await decode.until(lambda worker: worker.engine.load.num_running == 1)
     request = asyncio.create_task(decode.complete(**BODY, kv_transfer_params=await _params(prefill)))
+    await decode.until(lambda worker: worker.num_waiting == 1)
+    assert not busy.done()
     assert (await request)["usage"]["completion_tokens"] == 6
-    assert busy.done()
+    assert (await busy)["usage"]["completion_tokens"] == 200
 
 
 async def test_an_import_that_finds_no_room_in_time(
@@ -253,6 +255,17 @@ async def test_reserved_room_is_used_by_its_request(start_worker: Any, prefill: 
     assert await decode.metric("tandem_worker_kv_leases_ended_total", reason="used") == 1
     assert await drained
     await decode.until(lambda worker: worker.engine.load.kv_blocks_used == 0)
+
+
+async def test_a_handle_is_no_reservation(prefill: Any, start_worker: Any) -> None:
+    """A mixed worker's held KV must not end because somebody names it as reserved room."""
+    mixed = await start_worker()
+    held = (await _params(mixed))["remote_request_id"]
+    params = (await _params(prefill)) | {"reservation_id": held}
+    await mixed.complete(**BODY, kv_transfer_params=params)
+    assert held in mixed.worker.leases
+    assert mixed.worker.leases.release(held, EndReason.CANCELLED)
+    await mixed.until(lambda worker: worker.engine.load.kv_blocks_used == 0)
 
 
 async def _refused_while_draining(decode: Any, params: dict[str, Any]) -> None:

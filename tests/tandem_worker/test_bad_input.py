@@ -201,6 +201,16 @@ async def test_a_body_over_the_limit(start_worker: Any) -> None:
     assert str(16 << 20) in answer["error"]["message"]
 
 
+async def test_a_body_that_never_comes(start_worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tandem_worker.server.body.BODY_SECONDS", 0.02)
+    worker = await start_worker()
+    reader, writer = await asyncio.open_connection("127.0.0.1", worker.running.http_port)
+    writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    assert b" 408 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", TEXT, 405), ("POST", "/v1/nothing", 404)])
 async def test_unknown_routes(start_worker: Any, method: str, path: str, status: int) -> None:
     worker = await start_worker()

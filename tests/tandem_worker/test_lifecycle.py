@@ -7,6 +7,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import CollectorRegistry
 
+from tandem_worker.lease import EndReason
+from tandem_worker.lease_keeper import HeldPrompt, LeaseKeeper
+from tandem_worker.request import Request, SamplingParams
 from tandem_worker.server.app import make_app
 from tandem_worker.server.serving import Serving
 
@@ -44,6 +47,37 @@ async def test_a_client_that_leaves_without_a_word_frees_its_blocks(
     request.cancel()
     await client.until(_is_free)
     assert len(client.worker.leases) == 0
+    assert await client.metric("tandem_worker_output_tokens_total") < 10
+
+
+async def test_kv_that_was_computed_but_not_leased_is_freed(start_worker: Any) -> None:
+    """The client of a prefill leg leaves after the last step and before the answer."""
+    client = await start_worker()
+    request = Request("r", tuple(range(20)), SamplingParams(max_tokens=1), hold_kv=True)
+    async with client.worker.run(request) as outputs:
+        assert [output.finish_reason async for output in outputs] == ["length"]
+        await client.until(lambda worker: worker.engine.load.kv_blocks_used == 3)
+    await client.until(_is_free)
+
+
+async def test_leases_end_with_the_keepers_clock(start_worker: Any) -> None:
+    client = await start_worker()
+    worker, now = client.worker, 100.0
+    keeper = LeaseKeeper(worker.engine, worker.metrics, worker.changed, clock=lambda: now)
+    request = Request("r", tuple(range(20)), SamplingParams(max_tokens=1), hold_kv=True)
+    async with worker.run(request) as outputs:
+        assert [output.finish_reason async for output in outputs] == ["length"]
+        assert keeper.grant("r", HeldPrompt(20, b""), ttl=30) == 130
+        now = 129.9
+        keeper.sweep()
+        assert keeper.find("r") == HeldPrompt(20, b"")
+        assert keeper.renew("r", ttl=30) == 159.9
+        now = 159.9
+        assert keeper.find("r") is None
+        assert keeper.renew("r", ttl=30) is None
+        assert not keeper.release("r", EndReason.PULLED)
+        await client.until(lambda it: it.engine.load.kv_blocks_used == 0)
+    assert await client.metric("tandem_worker_kv_leases_ended_total", reason="expired") == 1
 
 
 async def test_more_requests_than_may_wait_are_told_to_come_back(start_worker: Any) -> None:

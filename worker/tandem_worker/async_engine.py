@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tandem_worker.engine import Engine
 from tandem_worker.engine_thread import EngineThread, EngineUpdate
@@ -45,7 +45,7 @@ class AsyncEngine:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(MAX_CALLS)
         self._streams: dict[str, OutputStream] = {}
-        self._calls: set[asyncio.Future[object]] = set()
+        self._calls: set[asyncio.Future[Any]] = set()
         self._failure: str | None = None
         self._thread = EngineThread(
             engine,
@@ -105,7 +105,7 @@ class AsyncEngine:
         async with asyncio.timeout(CALL_SECONDS), self._slots:
             self._check_alive()
             future: asyncio.Future[T] = self._loop.create_future()
-            self._calls.add(future)  # type: ignore[arg-type]  # futures are invariant; these are only failed
+            self._calls.add(future)
             self._thread.put(lambda engine: self._answer(future, command, engine))
             try:
                 return await future

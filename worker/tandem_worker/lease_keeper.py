@@ -66,6 +66,10 @@ class LeaseKeeper:
         self.sweep()
         return self._holdings.get(handle)
 
+    def has_room_for(self, reservation_id: str | None) -> bool:
+        """Whether this reservation is leased now."""
+        return reservation_id is not None and isinstance(self.find(reservation_id), ReservedRoom)
+
     def renew(self, handle: str, ttl: float) -> float | None:
         """When the lease ends now; None: there is none. It never gets shorter."""
         self.sweep()
@@ -83,7 +87,8 @@ class LeaseKeeper:
 
     def use(self, reservation_id: str) -> None:
         """The engine has taken the reserved blocks for their request: nothing is left to free."""
-        if self._table.release(reservation_id, EndReason.USED):
+        if isinstance(self._holdings.get(reservation_id), ReservedRoom):
+            self._table.release(reservation_id, EndReason.USED)
             del self._holdings[reservation_id]
             self._ended(EndReason.USED)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import uuid4
@@ -55,7 +55,6 @@ class Worker:
         engine: Engine,
         transport: KvTransport,
         metrics: WorkerMetrics,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.engine_id = str(uuid4())
@@ -70,7 +69,7 @@ class Worker:
         self.kv_events = KvEventLog(KV_EVENT_BATCHES, first_sequence=int(time.time() * 1000))
         max_open = settings.engine.max_num_seqs + settings.max_waiting
         self.engine = AsyncEngine(engine, max_open, self._take_update)
-        self.leases = LeaseKeeper(self.engine, metrics, self.changed, clock)
+        self.leases = LeaseKeeper(self.engine, metrics, self.changed)
         self._importer = Importer(self.engine, self.layout, transport, self.leases, metrics, self.changed)
         self._transport = transport
         self._is_draining = False
@@ -145,7 +144,7 @@ class Worker:
     def _check_takes(self, request: Request, source: ImportSource | None) -> None:
         if self.engine.failure is not None:
             raise EngineDeadError(self.engine.failure)
-        is_expected = source is not None and source.reservation_id in self.leases
+        is_expected = source is not None and self.leases.has_room_for(source.reservation_id)
         if self._is_draining and not is_expected:
             raise DrainingError("the worker is draining: it takes no new requests")
         if self.role is Role.PREFILL and source is not None:
