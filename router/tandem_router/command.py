@@ -101,7 +101,7 @@ def command(filters: tuple[str, ...], scorers: tuple[str, ...], picker: str, **o
 
 
 def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...], picker: str) -> None:
-    from tandem_router.discovery import parse_source
+    from tandem_router.discovery import DiscoveryError, parse_source
     from tandem_router.policies.registry import build
     from tandem_router.server import serve
 
@@ -112,5 +112,7 @@ def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...
         raise click.ClickException(str(error)) from error
     try:
         asyncio.run(serve(config, policy, discovery))
+    except DiscoveryError as error:
+        raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"cannot serve on {config.host}:{config.port}: {error}") from error

@@ -179,6 +179,14 @@ def test_wrong_arguments_end_with_one_clear_line(arguments: list[str], complaint
     assert "Traceback" not in result.output
 
 
+def test_without_a_cluster_the_watch_ends_with_one_clear_line(tmp_path: Path) -> None:
+    arguments = ["--discovery", "kubernetes:ns/name", "--host", "127.0.0.1", "--port", "0"]
+    env = {"KUBECONFIG": str(tmp_path / "none"), "KUBERNETES_SERVICE_HOST": None}
+    result = CliRunner().invoke(command, arguments, env=env)
+    assert result.exit_code == 1
+    assert "no Kubernetes API to ask" in result.output.splitlines()[-1]
+
+
 def test_help_teaches() -> None:
     text = CliRunner().invoke(command, ["--help"]).output
     for word in (

@@ -9,11 +9,18 @@ from tandem_router.types import Endpoint
 Publish = Callable[[Sequence[Endpoint]], None]
 
 
+class DiscoveryError(Exception):
+    """The source cannot be followed at all, and trying again would not help."""
+
+
 class Discovery(Protocol):
     """Tells which workers there are. A source that fails keeps what it published last, and tries again."""
 
     async def run(self, publish: Publish) -> None:
-        """Calls `publish` with all workers, now and after each change, until cancelled."""
+        """Calls `publish` with all workers, now and after each change, until cancelled.
+
+        Raises DiscoveryError.
+        """
         ...
 
 

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 
 from kubernetes import client, config
 
-from tandem_router.discovery import Publish
+from tandem_router.discovery import DiscoveryError, Publish
 from tandem_router.discovery.watch import PodWatch
 from tandem_router.types import Endpoint
 
 
 def load_configuration() -> client.Configuration:
-    """The pod's service account, else the kubeconfig. Raises ConfigException if there is neither."""
+    """The pod's service account, else the kubeconfig. Raises DiscoveryError if there is neither."""
     configuration = client.Configuration()
     try:
         config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
-        config.load_kube_config(client_configuration=configuration)
+        try:
+            config.load_kube_config(client_configuration=configuration)
+        except config.ConfigException as error:
+            raise DiscoveryError(f"no Kubernetes API to ask: {error}") from error
     return configuration
 
 
