@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from tandem_operator.kube import POOLS, SERVICES, Kube
 from tandem_operator.metrics import OperatorMetrics
-from tandem_operator.recorder import UNREACHABLE
+from tandem_operator.recorder import UNREACHABLE, is_gone
 from tandem_operator.report import Outcome
 from tandem_operator.workqueue import WorkQueue
 
@@ -94,7 +94,8 @@ class Controller:
             async with asyncio.timeout(PASS_SECONDS):
                 outcome = await self._passes[key.kind](key.namespace, key.name)
         except UNREACHABLE as error:
-            _log.warning("%s %s/%s: %s; trying again", *key, error or type(error).__name__)
+            level = logging.DEBUG if is_gone(error) else logging.WARNING
+            _log.log(level, "%s %s/%s: %s; trying again", *key, error or type(error).__name__)
             return True
         except Exception:
             _log.exception("%s %s/%s: the pass failed; trying again", *key)

@@ -88,9 +88,14 @@ async def _check(
     for manifest in (change.manifest for change in changes if change.action in ("create", "restore")):
         ref, namespace = Ref.of(manifest), manifest["metadata"]["namespace"]
         if ref not in live and await kube.get((ref.api_version, ref.kind), namespace, ref.name):
-            raise RefusedError(Fault("NameConflict", f"{ref} exists and belongs to somebody else"))
+            raise RefusedError(Fault("NameConflict", f"{ref} exists and belongs to something else"))
     for manifest in (*writes, *(preview if writes else ())):
-        await _apply(kube, manifest, dry_run=True)
+        try:
+            await _apply(kube, manifest, dry_run=True)
+        except ApiError as error:
+            # It refers to what this pass makes first: a RoleBinding to its Role, say.
+            if error.status != 404:
+                raise
 
 
 async def _apply(kube: Kube, manifest: Manifest, *, dry_run: bool = False) -> Manifest:

@@ -33,18 +33,22 @@ Kind = tuple[str, str]
 
 
 class ApiError(Exception):
-    """The API server refused. `reason` is its own word, such as Conflict; `message` its text."""
+    """The API server refused. `reason` is its own word, such as Conflict; `message` its text.
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    `gone`: the object, or the whole namespace, is not there any more or is going.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, *, ending: bool = False) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
+        self.gone = ending or status == 404
 
     @property
     def refused(self) -> bool:
         """The object itself is at fault: the same request will fail again."""
-        return self.status in (400, 403, 422)
+        return self.status in (400, 403, 422) and not self.gone
 
 
 class Kube:
@@ -163,4 +167,5 @@ def _error(status: int, payload: str) -> ApiError:
         answer = {}
     if not isinstance(answer, dict):
         answer = {}
-    return ApiError(status, str(answer.get("reason") or "Error"), str(answer.get("message") or payload[:500]))
+    reason, message = str(answer.get("reason") or "Error"), str(answer.get("message") or payload[:500])
+    return ApiError(status, reason, message, ending=status == 403 and "NamespaceTerminating" in payload)

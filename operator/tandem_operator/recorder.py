@@ -36,4 +36,10 @@ class Recorder:
             try:
                 await self._kube.apply(event)
             except UNREACHABLE as error:
-                _log.warning("an Event of %s was not written: %s", subject.name, error)
+                if not is_gone(error):
+                    _log.warning("an Event of %s was not written: %s", subject.name, error)
+
+
+def is_gone(error: BaseException) -> bool:
+    """It failed because what it was about is going: nothing to worry people with."""
+    return isinstance(error, ApiError) and error.gone

@@ -1,6 +1,7 @@
 """A service's children: the router and one WorkerPool a pool."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from tandem_operator.api import API_VERSION, LLMService, Manifest, Pool, WorkerPoolSpec
 from tandem_operator.desired.names import ENGINE, POOL, ROLE, SPEC_REPLICAS, labels, metadata, pool_name
@@ -52,5 +53,15 @@ def _worker_pool(service: LLMService, pool: Pool, images: Images, live: LivePool
         "apiVersion": API_VERSION,
         "kind": "WorkerPool",
         "metadata": metadata(service, pool_name(service, pool.name), child_labels, annotations),
-        "spec": worker_spec.manifest(),
+        "spec": _without_empty(worker_spec.manifest()),
     }
+
+
+def _without_empty(value: Any) -> Any:
+    """Without empty lists and mappings: server-side apply turns one that had items before into null."""
+    if isinstance(value, dict):
+        lean = {key: _without_empty(item) for key, item in value.items()}
+        return {key: item for key, item in lean.items() if item not in ({}, [])}
+    if isinstance(value, list):
+        return [_without_empty(item) for item in value]
+    return value

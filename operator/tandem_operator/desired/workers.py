@@ -53,13 +53,14 @@ def _container(pool: WorkerPool, preset: Preset) -> Manifest:
         "args": [*preset.arguments(pool), *engine.args, *pool.spec.args],
         "env": pods.env(preset.env, engine.env),
         "ports": pods.ports(preset.ports),
-        "resources": _resources(pool),
         "startupProbe": pods.probe(preset.live, period=1, failures=1800),
         "livenessProbe": pods.probe(preset.live, period=10, failures=6, timeout=5),
         "readinessProbe": pods.probe(preset.ready, period=2, failures=2),
         "securityContext": pods.container_security(),
         "volumeMounts": _mounts(pool, preset),
     }
+    if resources := _resources(pool):
+        container["resources"] = resources
     if preset.drain_delay:
         container["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(preset.drain_delay)]}}}
     return container

@@ -13,7 +13,11 @@ from tandem_operator import kube as kube_module
 from tandem_operator.cluster_config import Cluster
 from tandem_operator.kube import POOLS, SERVICES, ApiError, Kube, connect
 
-CONFIG_MAP: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default"}}
+CONFIG_MAP: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "a", "namespace": "default"},
+}
 
 
 async def test_what_is_applied_can_be_read_listed_and_deleted(kube: Kube) -> None:
