@@ -12,6 +12,7 @@ import yaml
 from tandem_e2e import diagnose, monitors, scenario
 from tandem_e2e.cluster import control_plane, node, sandbox
 from tandem_e2e.cluster.processes import Processes
+from tandem_e2e.discovery import Discovery
 from tandem_e2e.door import ClusterIps
 from tandem_e2e.kubectl import Kubectl
 from tandem_e2e.outside import Prepared, prepared
@@ -41,7 +42,8 @@ def main(rundir: Path, settings: Settings) -> int:
             prometheus = _start_prometheus(rundir, processes, kubectl)
         demo = kubectl.within(NAMESPACE)
         this = Run(demo, find("helm", found.path), IMAGE, ClusterIps(demo), prometheus)
-        return play(this, steps)
+        with Discovery(rundir / "targets", kubectl):
+            return play(this, steps)
     except KeyboardInterrupt:
         return 130
     except Exception:
@@ -89,9 +91,7 @@ def _start_prometheus(rundir: Path, processes: Processes, kubectl: Kubectl) -> P
     options = (f"--namespace={OPERATOR_NAMESPACE}", "--api-versions=monitoring.coreos.com/v1")
     rendered = yaml.safe_load_all(run(*chart, *options))
     chosen = [manifest for manifest in rendered if manifest["kind"].endswith("Monitor")]
-    for monitor in chosen:
-        monitor["metadata"].setdefault("namespace", OPERATOR_NAMESPACE)
-    configuration = monitors.configuration(chosen, kubectl.kubeconfig, SCRAPE_INTERVAL)
+    configuration = monitors.configuration(chosen, rundir / "targets", SCRAPE_INTERVAL)
     (rundir / "prometheus.yml").write_text(json.dumps(configuration, indent=1))
     processes.start("prometheus")
     prometheus = Prometheus(f"http://{sandbox.NODE_IP}:9090")

@@ -4,26 +4,25 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tandem_e2e.discovery import identifier
+
 Object = dict[str, Any]
 
 
-def configuration(monitors: Iterable[Object], kubeconfig: Path, interval: str) -> Object:
-    """A prometheus.yml that scrapes what the monitors select, as often as `interval` says."""
-    jobs = [job for monitor in monitors for job in _jobs(monitor, kubeconfig)]
+def configuration(monitors: Iterable[Object], targets: Path, interval: str) -> Object:
+    """A prometheus.yml that scrapes what the monitors select out of the files of a Discovery."""
+    jobs = [job for monitor in monitors for job in _jobs(monitor, targets)]
     return {"global": {"scrape_interval": interval, "scrape_timeout": interval}, "scrape_configs": jobs}
 
 
-def _jobs(monitor: Object, kubeconfig: Path) -> list[Object]:
+def _jobs(monitor: Object, targets: Path) -> list[Object]:
     if monitor["kind"] == "PodMonitor":
         role, subject, port, endpoints = "pod", "pod", "pod_container_port_name", "podMetricsEndpoints"
     else:
         role, subject, port, endpoints = "endpoints", "service", "endpoint_port_name", "endpoints"
     selection = monitor["spec"]
-    discovery: Object = {"role": role, "kubeconfig_file": str(kubeconfig)}
-    if names := _namespaces(monitor):
-        discovery["namespaces"] = {"names": names}
     labels = [
-        _keep(f"{subject}_label_{_identifier(name)}", value)
+        _keep(f"{subject}_label_{identifier(name)}", value)
         for name, value in selection["selector"]["matchLabels"].items()
     ]
     return [
@@ -31,23 +30,23 @@ def _jobs(monitor: Object, kubeconfig: Path) -> list[Object]:
             "job_name": f"{monitor['kind']}/{monitor['metadata']['name']}/{number}",
             "honor_labels": endpoint.get("honorLabels", False),
             "metrics_path": endpoint.get("path", "/metrics"),
-            "kubernetes_sd_configs": [discovery],
-            "relabel_configs": [*labels, _keep(port, endpoint["port"]), *_TARGET_LABELS],
+            "file_sd_configs": [{"files": [f"{targets}/{role}.json"]}],
+            "relabel_configs": [
+                _keep("namespace", _namespaces(monitor)),
+                *labels,
+                _keep(port, endpoint["port"]),
+                *_TARGET_LABELS,
+            ],
         }
         for number, endpoint in enumerate(selection[endpoints])
     ]
 
 
-def _namespaces(monitor: Object) -> list[str]:
+def _namespaces(monitor: Object) -> str:
     chosen = monitor["spec"].get("namespaceSelector", {})
     if chosen.get("any"):
-        return []
-    names: list[str] = chosen.get("matchNames") or [monitor["metadata"]["namespace"]]
-    return names
-
-
-def _identifier(label: str) -> str:
-    return "".join(character if character.isalnum() else "_" for character in label)
+        return ".*"
+    return "|".join(chosen.get("matchNames") or [monitor["metadata"]["namespace"]])
 
 
 def _keep(source: str, value: str) -> Object:

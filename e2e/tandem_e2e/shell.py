@@ -39,7 +39,7 @@ def run(
     return done.stdout or ""
 
 
-def until(what: str, check: Callable[[], T | None], timeout: float, poll: float = 0.25) -> T:
+def until(what: str, check: Callable[[], T | None], timeout: float, poll: float = 1.0) -> T:
     """Poll `check` until it returns something true, and return that. A failing command counts as not yet."""
     deadline = time.monotonic() + timeout
     last = "it never came true"

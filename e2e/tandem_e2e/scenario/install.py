@@ -23,7 +23,7 @@ def install(this: Run) -> None:
     operators = this.kubectl.within(OPERATOR_NAMESPACE)
     operators("rollout", "status", "deployment/tandem-operator", "--timeout=60s", timeout=70)
     operators("wait", "--for=condition=Established", *(f"crd/{name}" for name in CRDS))
-    this.kubectl("create", "namespace", NAMESPACE)
+    this.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
 
 
 def uninstall(this: Run) -> None:

@@ -39,7 +39,7 @@ def equality(this: Run) -> None:
     """Prompts of many lengths, greedy and seeded: the texts equal those of one mixed worker."""
     this.kubectl.apply(_mixed())
     this.available(MIXED)
-    asked = [question for lines in LINES for question in questions(12, (lines, lines), f"equal {lines}")]
+    asked = [question for lines in LINES for question in questions(8, (lines, lines), f"equal {lines}")]
     bodies = [
         *(chat(question.prompt) for question in asked),
         *(chat(question.prompt, **SEEDED, seed=n, stream=n % 2 == 0) for n, question in enumerate(asked)),
