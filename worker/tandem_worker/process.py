@@ -11,7 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from tandem_worker.errors import ConfigError
 from tandem_worker.kv_server import start_kv_server
@@ -43,6 +43,7 @@ async def run_until_signal(settings: WorkerSettings) -> None:
 
     A signal while the model loads ends it at once. Raises `ConfigError` and `CheckpointError`.
     """
+    disable_created_metrics()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
