@@ -239,6 +239,7 @@ def shrink_times(pool: PlannedPool, seen: PoolObservation, until: int) -> list[i
 @pytest.mark.parametrize("pool", [PREFILL, DECODE])
 def test_an_idle_pool_shrinks_step_by_step_with_a_cooldown_between(pool: PlannedPool) -> None:
     assert shrink_times(replace(pool, current=4, ready=4), QUIET, until=400) == [60, 125, 190]
+    assert str(decide(pool, QUIET, passes=13)) == f"{pool.name} 2 -> 1: idle: 1 would do for 60 s"
 
 
 def test_a_pool_whose_smaller_size_would_not_fit_stays() -> None:

@@ -18,7 +18,7 @@ from tandem_operator.local.run import serve
 from tandem_operator.local.source import one_service, with_port
 
 QUICKSTART = "manifests/samples/quickstart.yaml"
-QUESTION = "blue = 17\ngreen = 4\nred = 92\ngreen?"
+QUESTION = "colour = teal\nport = 8443\nanimal = otter\nport?"
 
 
 @click.command(name="up")

@@ -52,12 +52,13 @@ class Child:
             await self._process.wait()
 
     def last_words(self) -> str:
-        """The last line that it wrote; empty if there is none."""
+        """The last line that it wrote, without click's `Error: `; empty if there is none."""
         with self._log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(0, size - _TAIL_BYTES))
             lines = log.read().decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return last.removeprefix("Error: ")
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):

@@ -13,8 +13,8 @@ from tandem_operator.local.pods import ProcessSpec, process
 from tandem_operator.local.source import Deployments
 from tandem_operator.local.supervised import Supervised
 
-_ROUTER_NOTICES = 1.5
-"""Seconds until the router has surely read a new endpoints file."""
+ROUTER_NOTICES = 1.0
+"""Seconds within which the router has read a new endpoints file."""
 
 Report = Callable[[str], None]
 
@@ -94,14 +94,16 @@ class Fleet:
 
     def _launch(self, deployment: Manifest, ordinal: int, address: str) -> None:
         spec = process(deployment, ordinal, address, f"file:{self._file}")
-        supervised = Supervised(spec, self._folder, self._session, self._on_change, self._on_exit)
+        log = self._folder / f"{spec.name}.log"
+        log.unlink(missing_ok=True)
+        supervised = Supervised(spec, log, self._session, self._on_change, self._on_exit)
         self._running[spec.name] = supervised
         task = asyncio.create_task(supervised.run(self._env), name=spec.name)
         task.add_done_callback(self._on_end)
         self._tasks[supervised] = task
 
     async def _depart(self, worker: Supervised) -> None:
-        await asyncio.sleep(_ROUTER_NOTICES)
+        await asyncio.sleep(ROUTER_NOTICES)
         await worker.stop(worker.spec.grace)
         await self._tasks.pop(worker)
         del self._leaving[worker.spec.name]

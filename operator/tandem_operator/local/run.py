@@ -11,7 +11,7 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 
 from tandem_operator.api import LLMService
-from tandem_operator.local.fleet import Fleet
+from tandem_operator.local.fleet import ROUTER_NOTICES, Fleet
 from tandem_operator.local.source import deployments
 from tandem_operator.local.target import LocalTarget
 from tandem_operator.planner.loop import PlannerLoop
@@ -39,7 +39,7 @@ async def serve(service: LLMService, folder: Path, report: Say, announce: Callab
         async with _interruptible() as interrupted:
             try:
                 fleet.start()
-                if await _unless(interrupted, fleet.ready()):
+                if await _unless(interrupted, _ready(fleet)):
                     announce()
                     await _unless(interrupted, _plan(service, fleet, timed))
             finally:
@@ -47,6 +47,11 @@ async def serve(service: LLMService, folder: Path, report: Say, announce: Callab
                 report("stopping")
                 await _stop(fleet, interrupted)
                 report("stopped")
+
+
+async def _ready(fleet: Fleet) -> None:
+    await fleet.ready()
+    await asyncio.sleep(ROUTER_NOTICES)
 
 
 async def _plan(service: LLMService, fleet: Fleet, report: Say) -> None:

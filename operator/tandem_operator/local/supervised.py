@@ -24,7 +24,7 @@ class Supervised:
     def __init__(
         self,
         spec: ProcessSpec,
-        folder: Path,
+        log: Path,
         session: aiohttp.ClientSession,
         on_change: Callable[["Supervised"], None],
         on_exit: Callable[["Supervised", int, str], None],
@@ -32,7 +32,7 @@ class Supervised:
         self.spec = spec
         self.ready = False
         self.was_ready = False
-        self._log = folder / f"{spec.name}.log"
+        self._log = log
         self._session = session
         self._on_change = on_change
         self._on_exit = on_exit

@@ -117,6 +117,8 @@ def _reason_to_wait(
 
 def _shrink(at: _Pass, pool: PlannedPool, memory: PoolMemory, signals: Sequence[Signal]) -> _Outcome:
     nearest = worst([*signals, *prefill_busy(pool, at.observation.pools[pool.name])])
+    if nearest.value == 0:
+        nearest = replace(nearest, text="idle")
     against = obstacle(nearest, pool, at.observation, memory, at.config)
     if against:
         return _to(pool, pool.current, Reason.STEADY, against), replace(memory, fits_since=None)
