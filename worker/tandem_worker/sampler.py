@@ -86,9 +86,7 @@ def _cut_sorted(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     before = probs.cumsum(dim=-1) - probs
     # Rounding can lift the sum to 1, so that top_p = 1 in a mixed batch would cut the tail.
     top_p = _column([p.top_p if p.top_p < 1 else 2.0 for p in params], logits)
-    excluded = before >= top_p
-    excluded[:, 0] = False
-    return logits.scatter(-1, order, ranked.masked_fill(excluded, -torch.inf))
+    return logits.scatter(-1, order, ranked.masked_fill(before >= top_p, -torch.inf))
 
 
 def _column(values: Sequence[float], like: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ def test_a_finish_by_length_by_stop_token_and_by_the_models_length(
     bench.run()
     assert [output.finish_reason for output in bench.outputs["length"]] == [None, None, FinishReason.LENGTH]
     assert [output.finish_reason for output in bench.outputs["stop"]] == [FinishReason.STOP]
+    assert bench.engine.load().num_preemptions == 0
     last = bench.outputs["full"][-1]
     assert last.token_id == 0 or len(bench.outputs["full"]) == bench.engine.max_model_len - 5
 

@@ -153,6 +153,24 @@ def test_a_reservation_keeps_room_for_its_import(make_bench: Make, make_request:
     bench.engine.check_integrity()
 
 
+def test_a_reservation_holds_even_when_others_have_taken_the_rest(
+    make_bench: Make, make_request: Make
+) -> None:
+    bench = make_bench(4)
+    assert bench.engine.reserve("lease", 12)
+    bench.engine.add(make_request("runs", [7] * 2))
+    bench.step()
+    assert bench.engine.load().kv_blocks_used == 4
+    assert bench.engine.plan_import(make_request("r", [1] * 12), "lease")
+
+
+def test_a_reservation_may_be_smaller_than_its_prompt(make_bench: Make, make_request: Make) -> None:
+    bench = make_bench(4)
+    assert bench.engine.reserve("lease", 8)
+    plan = bench.engine.plan_import(make_request("r", [1] * 12), "lease")
+    assert len(plan.block_ids) == bench.engine.load().kv_blocks_used == 3
+
+
 def test_a_reservation_gives_back_what_the_prefix_cache_saves(make_bench: Make, make_request: Make) -> None:
     bench = make_bench(8)
     bench.engine.add(make_request("warm", range(1, 10), max_tokens=1))

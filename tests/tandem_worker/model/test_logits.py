@@ -99,6 +99,18 @@ def test_what_lies_in_other_slots_does_not_matter(references: Callable[[str], An
     assert torch.equal(clean, last_logits([7, 9, 8]))
 
 
+def test_a_sequence_never_reads_a_block_that_is_not_its_own(references: Callable[[str], Any]) -> None:
+    model, kv = _load(references("llama").folder)
+    short, long = _prompt(11), _prompt(18)
+    kv[:, :, 0] = torch.nan
+    for prompt, blocks in ((short, [7, 9, 8]), (long, [1, 2, 3, 4, 5])):
+        _forward(model, kv, Chunk(_sequence(prompt[:-1], blocks), len(prompt) - 1))
+    chunks = Chunk(_sequence(short, [7, 9, 8], 10), 1), Chunk(_sequence(long, [1, 2, 3, 4, 5], 17), 1)
+    batch = make_batch(chunks, BLOCK_SIZE, torch.device("cpu"))
+    assert len(batch.segments) == 1
+    assert _forward(model, kv, *chunks).isfinite().all()
+
+
 def test_similar_contexts_share_a_segment_and_very_different_ones_do_not() -> None:
     lengths = [100, 5, 99, 60, 6, 3]
     chunks = [Chunk(_sequence([1] * n, list(range(25)), n - 1), 1) for n in lengths]

@@ -78,6 +78,14 @@ def test_cuts_keep_the_tokens_of_the_reference(rows: list[tuple[list[float], Sam
             assert float(row[token]) == pytest.approx(logits[token] / params.temperature, rel=1e-5, abs=1e-6)
 
 
+def test_a_top_p_of_one_cuts_nothing_beside_one_that_cuts() -> None:
+    torch.manual_seed(0)
+    params = [SamplingParams(max_tokens=1), SamplingParams(max_tokens=1, top_p=0.5)]
+    kept = cut(torch.randn(1, 150_000).expand(2, -1), params).isfinite().sum(dim=-1)
+    assert kept[0] == 150_000
+    assert kept[1] < 75_000
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     logits=_logits(),
