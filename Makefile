@@ -55,6 +55,7 @@ check: $(STAMP) check-generated ## All of `make test` but the tests.
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy tests
 	$(VENV)/bin/lint-imports
 
 check-generated: $(STAMP) ## Fail if a generated file is not what `make generate` would write.
