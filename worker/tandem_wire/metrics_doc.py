@@ -9,9 +9,9 @@ from tandem_wire.metrics import ALL, Metric
 _PREFIX = "tandem_"
 _HEAD = f"""# Metrics
 
-Made by `make generate` from `worker/tandem_wire/metrics.py`; do not edit. Every series starts with `{_PREFIX}`,
-in base units: seconds, bytes, tokens, ratios from 0 to 1. A histogram is exposed as `_bucket`, `_sum` and
-`_count`.
+Made by `make generate` from `worker/tandem_wire/metrics.py`; do not edit. Every series starts with
+`{_PREFIX}`, in base units: seconds, bytes, tokens, ratios from 0 to 1. A histogram is exposed as `_bucket`,
+`_sum` and `_count`.
 """
 _WHERE = {
     "router": "The router's `/metrics`, on its HTTP port.",
