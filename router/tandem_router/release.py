@@ -45,7 +45,8 @@ class KvReleaser:
         self._channels.clear()
 
     async def _release(self, call: ReleaseCall, reason: str, released: Callable[[], None]) -> None:
-        request = ReleaseRequest(handle=call.handle, reason=reason)
+        # The service knows two reasons of a router; what is neither was not needed any more.
+        request = ReleaseRequest(handle=call.handle, reason="failed" if reason == "failed" else "cancelled")
         try:
             channel = await self._channel(call)
             reply = await WorkerStub(channel).Release(request, timeout=TIMEOUT_SECONDS)
