@@ -24,6 +24,7 @@ def load(settings: WorkerSettings) -> Loaded:
     import torch
 
     from tandem_worker.loader import load_engine
+    from tandem_worker.warm_up import warm_up
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
@@ -33,6 +34,7 @@ def load(settings: WorkerSettings) -> Loaded:
         load_tokenizer(config.model) if has_tokenizer or not config.random_weights else byte_tokenizer()
     )
     engine = load_engine(config)
+    warm_up(engine)
     device = "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
     return Loaded(engine, tokenizer, device)
 
