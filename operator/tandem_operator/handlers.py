@@ -10,6 +10,8 @@ from tandem_operator.kube import CHILDREN, POOLS, SERVICES, Kind
 
 OURS = (SERVICES, POOLS)
 WATCHED = (SERVICES, *CHILDREN)
+# kopf ends the operator after the last of them: an API server may be away for an hour.
+RETRY_SECONDS = (1, 1, 2, 3, 5, *(8,) * 450)
 
 
 def registry(controller: Controller) -> kopf.OperatorRegistry:
@@ -33,6 +35,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.scanning.disabled = True
     chosen.networking.request_timeout = 30
     chosen.networking.connect_timeout = 5
+    chosen.networking.error_backoffs = RETRY_SECONDS
     chosen.watching.connect_timeout = 5
     chosen.watching.server_timeout = 290
     chosen.watching.client_timeout = 320

@@ -14,7 +14,7 @@ class Images:
 
     router: str = f"tandem-router:{version(DISTRIBUTION)}"
     native: str = f"tandem-worker:{version(DISTRIBUTION)}"
-    vllm: str = "vllm/vllm-openai:v0.11.0"
+    vllm: str = "vllm/vllm-openai:v0.32.0"
 
     def engine(self, kind: EngineType) -> str:
         """The image of a worker that runs this engine."""

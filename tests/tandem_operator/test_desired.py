@@ -228,6 +228,21 @@ def test_a_pool_is_self_contained(make_service: MakeService) -> None:
     assert pool["spec"]["connector"] == "native"
 
 
+def test_nothing_that_is_applied_is_an_empty_list_or_mapping(sample: LLMService) -> None:
+    def empty(value: Any, path: str) -> list[str]:
+        if isinstance(value, dict):
+            return [found for key, item in value.items() for found in empty(item, f"{path}.{key}")] or (
+                [path] if not value and not path.endswith("emptyDir") else []
+            )
+        if isinstance(value, list):
+            return [found for item in value for found in empty(item, f"{path}[]")] or (
+                [] if value else [path]
+            )
+        return []
+
+    assert [path for each in everything(sample) for path in empty(each, each["kind"])] == []
+
+
 def revision(service: LLMService, images: Images = IMAGES) -> set[str]:
     made = children(service, images)
     return {each["spec"]["revision"] for each in made if each["kind"] == "WorkerPool"}

@@ -9,6 +9,7 @@ from tandem_operator.desired.names import HTTP_PORT, KV_PORT
 
 MODEL_MOUNT = "/models"
 NIXL_PORT = 5600
+DRAIN_SECONDS = 60
 
 _KV_ROLES: Mapping[Role, str] = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
@@ -70,6 +71,7 @@ def _vllm(pool: WorkerPool) -> list[str]:
             str(HTTP_PORT),
         ),
         *(("--max-model-len", str(length)) if length else ()),
+        *("--shutdown-timeout", str(DRAIN_SECONDS)),
         *_connector(spec.role),
     ]
 
@@ -88,7 +90,7 @@ PRESETS: Mapping[EngineType, Preset] = {
         ports={"http": HTTP_PORT, "kv": KV_PORT},
         live="/healthz",
         ready="/readyz",
-        grace=60,
+        grace=DRAIN_SECONDS,
     ),
     "vllm": Preset(
         command=("vllm", "serve"),
@@ -96,9 +98,9 @@ PRESETS: Mapping[EngineType, Preset] = {
         ports={"http": HTTP_PORT, "nixl": NIXL_PORT},
         live="/health",
         ready="/health",
-        grace=90,
-        # vLLM aborts what runs when it is told to end: the router has to stop sending first.
-        drain_delay=30,
+        grace=DRAIN_SECONDS + 30,
+        # vLLM refuses new requests from the moment it is told to end: the router has to know before.
+        drain_delay=5,
         shared_memory=True,
         env={
             "VLLM_NIXL_SIDE_CHANNEL_HOST": "$(POD_IP)",

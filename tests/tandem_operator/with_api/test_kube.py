@@ -63,6 +63,24 @@ async def test_only_errors_that_will_come_again_are_refusals(
     assert error.value.refused is refused
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "gone"),
+    [
+        (404, {"reason": "NotFound"}, True),
+        (403, {"reason": "Forbidden", "details": {"causes": [{"reason": "NamespaceTerminating"}]}}, True),
+        (403, {"reason": "Forbidden"}, False),
+    ],
+)
+async def test_what_is_going_is_told_from_what_is_forbidden(
+    raw: "Raw", status: int, body: dict[str, Any], gone: bool
+) -> None:
+    kube, _, answers = raw
+    answers.append(web.json_response(body, status=status))
+    with pytest.raises(ApiError) as error:
+        await kube.apply(CONFIG_MAP)
+    assert (error.value.gone, error.value.refused) == (gone, not gone)
+
+
 @pytest.fixture
 async def raw() -> AsyncIterator[tuple[Kube, list[web.Request], list[web.StreamResponse]]]:
     """A server that answers what a test puts into the list, or never."""
