@@ -1,5 +1,6 @@
 """Passes over services and pools against an API server in memory."""
 
+import asyncio
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from tandem_operator.api import Manifest
+from tandem_operator.conditions import Notice
 from tandem_operator.images import Images
 from tandem_operator.kube import ApiError, Kube
 from tandem_operator.planners import Planners
@@ -25,13 +27,19 @@ class Operator:
         self.now = 0.0
         recorder = Recorder(kube, self.clock)
 
-        async def idle(*_: object) -> None:
-            return
-
-        planners = Planners(kube, recorder, idle, lambda *_: None, self.clock)
+        self.planned = asyncio.Event()
+        self.planning_ended = asyncio.Event()
+        planners = Planners(kube, recorder, self._plan, lambda *_: None, self.clock)
         self.api = api
         self.services = ServicePass(kube, recorder, planners, Images(), self.clock)
         self.pools = PoolPass(kube, recorder, self.clock)
+
+    async def _plan(self, *_: object) -> None:
+        self.planned.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.planning_ended.set()
 
     def clock(self) -> float:
         self.now += 1.0
@@ -274,3 +282,27 @@ async def test_a_pool_whose_spec_is_wrong_says_so_and_keeps_its_workers(running:
     assert outcome.fault is not None
     assert outcome.fault.message.startswith("spec.role")
     assert api.named("Deployment", "base-decode") == before
+
+
+async def test_a_planner_runs_as_long_as_its_service(running: Operator) -> None:
+    pools = [{"name": "all", "role": "mixed", "minReplicas": 1, "maxReplicas": 2}]
+    running.api.edit("LLMService", "base", autoscaling={"mode": "slo"}, pools=pools)
+    await running.run()
+    await asyncio.wait_for(running.planned.wait(), 2)
+    running.api.remove("LLMService", "base")
+    await running.services.run("default", "base")
+    await asyncio.wait_for(running.planning_ended.wait(), 2)
+
+
+async def test_a_flood_of_news_writes_only_some_events(running: Operator, kube: Kube) -> None:
+    recorder = Recorder(kube, lambda: 0.0)
+    service = running.api.named("LLMService", "base")
+    await recorder.publish(service, [Notice("Normal", "Flood", str(number)) for number in range(100)])
+    assert len(running.api.events("Flood")) == 20
+
+
+async def test_events_that_cannot_be_written_stop_nothing(running: Operator) -> None:
+    running.api.refuse = lambda manifest: "no room" if manifest["kind"] == "Event" else None
+    running.api.remove("Service", "base")
+    await running.run()
+    assert "base" in running.api.names("Service")
