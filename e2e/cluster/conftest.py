@@ -95,8 +95,9 @@ def operator(rights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     process.start()
     yield process
     assert process.stop() == 0, process.said()
-    assert "Traceback" not in process.said(), process.said()
-    assert "forbidden" not in process.said().lower(), f"the rights in manifests/rbac are too few: {process.said()}"
+    said = process.said()
+    assert "Traceback" not in said, said
+    assert "forbidden" not in said.lower(), f"the rights in manifests/rbac are too few: {said}"
 
 
 class Namespace:
