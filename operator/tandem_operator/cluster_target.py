@@ -1,6 +1,5 @@
 """What the planner of one service can see and do in a cluster."""
 
-import time
 from collections.abc import Awaitable, Callable
 
 from tandem_operator.api import AutoscalingStatus, Manifest
@@ -16,12 +15,15 @@ Publish = Callable[[ScalingDecision, AutoscalingStatus | None], Awaitable[None]]
 class ClusterTarget:
     """A ScaleTarget: WorkerPools through their scale subresource, pods as metric sources."""
 
-    def __init__(self, kube: Kube, namespace: str, service: str, *, publish: Publish) -> None:
+    def __init__(
+        self, kube: Kube, namespace: str, service: str, publish: Publish, clock: Callable[[], float]
+    ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._labels = {MANAGED_BY: MANAGER, SERVICE: service}
         self._service = service
         self._publish = publish
+        self._clock = clock
 
     async def pools(self) -> tuple[PoolState, ...]:
         found = observed_pools(await self._kube.list(POOLS, self._namespace, self._labels), None)
@@ -40,7 +42,7 @@ class ClusterTarget:
         before = {pool.name: pool.replicas for pool in await self.pools()}
         for pool, replicas in decision.replicas.items():
             await self._kube.scale(self._namespace, f"{self._service}-{pool}", replicas)
-        await self._publish(decision, change(decision, before, time.time()))
+        await self._publish(decision, change(decision, before, self._clock()))
 
 
 def is_ready(pod: Manifest) -> bool:

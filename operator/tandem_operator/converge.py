@@ -25,9 +25,8 @@ async def children(
 ) -> dict[Ref, Manifest]:
     """Objects with these labels that belong to `parent` or to nobody."""
     namespace, uid = parent["metadata"]["namespace"], parent["metadata"]["uid"]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(kube.list(kind, namespace, labels)) for kind in kinds]
-    found = (manifest for task in tasks for manifest in task.result())
+    lists = await asyncio.gather(*(kube.list(kind, namespace, labels) for kind in kinds))
+    found = (manifest for each in lists for manifest in each)
     return {Ref.of(manifest): manifest for manifest in found if controller(manifest) in (uid, None)}
 
 

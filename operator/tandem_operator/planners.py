@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from tandem_operator.api import AutoscalingStatus, LLMService, Manifest
@@ -83,7 +84,7 @@ class Planners:
 
     async def _run(self, key: ServiceKey) -> None:
         entry = self._entries[key]
-        target = ClusterTarget(self._kube, *key, publish=lambda *news: self._publish(key, *news))
+        target = ClusterTarget(self._kube, *key, partial(self._publish, key), self._clock)
         try:
             await self._autoscaler(lambda: entry.service, target)
         except Exception:

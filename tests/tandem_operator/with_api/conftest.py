@@ -21,12 +21,13 @@ Refusal = Callable[[Manifest], str | None]
 
 @dataclass
 class FakeApi:
-    """What a test may look at and change. `writes` lists method, path and whether it was real."""
+    """What a test may look at and change. `writes` lists method and path of what was no dry run."""
 
     objects: dict[str, Manifest] = field(default_factory=dict)
     writes: list[tuple[str, str]] = field(default_factory=list)
     refuse: Refusal = lambda _: None
     failing: int | None = None
+    failing_on: str = ""
     version: int = 0
 
     def put(self, manifest: Manifest) -> Manifest:
@@ -66,7 +67,7 @@ class FakeApi:
         return manifest
 
     async def handle(self, request: web.Request) -> web.Response:
-        if self.failing is not None:
+        if self.failing is not None and self.failing_on in request.path:
             return _error(self.failing, "Failing", "the test said so")
         method, path = request.method, request.path
         if method == "GET":

@@ -268,8 +268,9 @@ async def test_a_service_that_is_gone_or_going_is_not_touched(
     assert api.writes == []
 
 
-async def test_an_api_server_that_fails_is_an_error_to_try_again_after(running: Operator) -> None:
-    running.api.failing = 500
+@pytest.mark.parametrize("on", ["", "/roles", "/deployments"])
+async def test_an_api_server_that_fails_is_an_error_to_try_again_after(running: Operator, on: str) -> None:
+    running.api.failing, running.api.failing_on = 500, on
     with pytest.raises(ApiError):
         await running.services.run("default", "base")
 
