@@ -3,6 +3,7 @@
 import os
 import secrets
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from tandem_operator.local import endpoints
@@ -46,8 +47,9 @@ class Stack:
         self._wait_ready(name, time.monotonic() + ENGINE_READY_SECONDS)
 
     def close(self) -> None:
-        for each in self._processes.values():
-            each.stop()
+        with ExitStack() as ending:
+            for each in self._processes.values():
+                ending.callback(each.stop)
 
     def process(self, name: str) -> Process:
         """`router`, `prefill`, `decode` or `alone`."""
