@@ -129,7 +129,10 @@ async def test_a_process_that_ends_is_started_again(place: Place) -> None:
             await answer(fleet, 1, "/crash")
         await until(lambda: place.endpoints()["demo-prefill-0"] is False)
         await until(lambda: place.endpoints()["demo-prefill-0"])
+        os.kill(int((await answer(fleet, 1))[0]), signal.SIGKILL)
+        await until(lambda: place.endpoints()["demo-prefill-0"] is False)
     assert "demo-prefill-0 ended with status 7; it will be started again" in place.lines
+    assert "demo-prefill-0 was ended by SIGKILL; it will be started again" in place.lines
 
 
 async def test_a_process_that_cannot_start_fails_the_start_with_its_last_words(place: Place) -> None:

@@ -237,6 +237,29 @@ async def test_a_bad_answer_of_prometheus_is_an_error_in_words(status: int, body
     assert caught.value.reason == "bad_answer"
 
 
+async def test_all_queries_are_of_one_moment() -> None:
+    """Else a sum and its count may come from different scrapes."""
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        form = await request.post()
+        asked.append((form["query"], form.get("time")))
+        scalar = {"resultType": "scalar", "result": [1234.5, "1234.5"]}
+        vector = {"resultType": "vector", "result": []}
+        return web.json_response(
+            {"status": "success", "data": scalar if form["query"] == "time()" else vector}
+        )
+
+    app = web.Application()
+    app.router.add_post("/api/v1/query", answer)
+    async with TestServer(app) as server:
+        telemetry = PrometheusTelemetry(str(server.make_url("/")), "default", "demo", WINDOW)
+        assert await telemetry.observe(0.0) == Observation(WINDOW, None, None, None, {})
+    assert asked[0] == ("time()", None)
+    assert len(asked) == 1 + len(READINGS)
+    assert {time for _, time in asked[1:]} == {"1234.5"}
+
+
 async def test_no_prometheus_is_an_error_in_words() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -136,7 +137,10 @@ class Fleet:
             self._report(str(self._broken))
 
     def _on_exit(self, ended: Supervised, status: int, words: str) -> None:
-        text = f"{ended.spec.name} ended with status {status}" + (f": {words}" if words else "")
+        if status < 0:
+            text = f"{ended.spec.name} was ended by {signal.Signals(-status).name}"
+        else:
+            text = f"{ended.spec.name} ended with status {status}" + (f": {words}" if words else "")
         if not ended.was_ready and self._broken is None:
             self._broken = StartError(text)
         self._changed.set()
