@@ -8,7 +8,7 @@ SHELL := /bin/bash
 VENV := .venv
 STAMP := $(VENV)/.installed
 PY := $(VENV)/bin/python
-GENERATED := manifests/crds docs/metrics.md worker/tandem_wire/kv_pb2.py worker/tandem_wire/kv_pb2.pyi \
+GENERATED := manifests/crds charts/tandem/crds docs/metrics.md worker/tandem_wire/kv_pb2.py worker/tandem_wire/kv_pb2.pyi \
 	worker/tandem_wire/kv_pb2_grpc.py
 FRESH := .cache/generated
 
@@ -26,6 +26,7 @@ export FIND_PYTHON
 define GENERATE
 mkdir -p $(1)/docs $(1)/worker
 $(PY) -m tandem_operator.crd $(1)/manifests/crds
+$(PY) -m tandem_operator.crd $(1)/charts/tandem/crds
 $(PY) -m tandem_wire.metrics_doc $(1)/docs/metrics.md
 $(PY) -m grpc_tools.protoc -I worker --python_out=$(1)/worker --pyi_out=$(1)/worker \
 	--grpc_python_out=$(1)/worker tandem_wire/kv.proto

@@ -37,7 +37,7 @@ def pod_targets(pods: list[Object]) -> Iterator[Object]:
 
 
 def endpoint_targets(endpoints: list[Object]) -> Iterator[Object]:
-    """What `role: endpoints` discovers: every ready address of every Service, whose labels Endpoints share."""
+    """What `role: endpoints` discovers: every ready address of every Service; Endpoints share its labels."""
     for found in endpoints:
         for subset in found.get("subsets", ()):
             for port in subset.get("ports", ()):
@@ -66,7 +66,7 @@ class Discovery:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        self._folder.mkdir()
+        self._folder.mkdir(exist_ok=True)
         self._thread.start()
         return self
 

@@ -39,7 +39,7 @@ def main(rundir: Path, settings: Settings) -> int:
     try:
         kubectl = _bring_up(rundir, processes, found, steps)
         with steps.step("Prometheus"):
-            prometheus = _start_prometheus(rundir, processes, kubectl)
+            prometheus = _start_prometheus(rundir, processes)
         demo = kubectl.within(NAMESPACE)
         this = Run(demo, find("helm", found.path), IMAGE, ClusterIps(demo), prometheus)
         with Discovery(rundir / "targets", kubectl):
@@ -85,7 +85,7 @@ def _bring_up(rundir: Path, processes: Processes, found: Prepared, steps: Steps)
     return kubectl
 
 
-def _start_prometheus(rundir: Path, processes: Processes, kubectl: Kubectl) -> Prometheus:
+def _start_prometheus(rundir: Path, processes: Processes) -> Prometheus:
     """A Prometheus that scrapes what the chart's monitors select."""
     chart = (find("helm", processes.path), "template", "tandem", REPO / "charts/tandem")
     options = (f"--namespace={OPERATOR_NAMESPACE}", "--api-versions=monitoring.coreos.com/v1")

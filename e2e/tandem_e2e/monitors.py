@@ -30,7 +30,7 @@ def _jobs(monitor: Object, targets: Path) -> list[Object]:
             "job_name": f"{monitor['kind']}/{monitor['metadata']['name']}/{number}",
             "honor_labels": endpoint.get("honorLabels", False),
             "metrics_path": endpoint.get("path", "/metrics"),
-            "file_sd_configs": [{"files": [f"{targets}/{role}.json"]}],
+            "file_sd_configs": [{"files": [f"{targets}/{role}.json"], "refresh_interval": "5s"}],
             "relabel_configs": [
                 _keep("namespace", _namespaces(monitor)),
                 *labels,

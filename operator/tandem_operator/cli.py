@@ -1,5 +1,7 @@
 """The command `tandem`: a group whose commands come from entry points and are imported only when they run."""
 
+import signal
+import sys
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -67,3 +69,5 @@ def main() -> None:
 
     Start with `tandem up -f manifests/samples/quickstart.yaml`: it runs a small model on this machine.
     """
+    # The first process of a container is deaf to SIGTERM until it listens, and some commands import for seconds.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -14,8 +14,8 @@ def scraped(this: Run, prometheus: Prometheus) -> None:
         up = {
             url.split("//")[1].split(":")[0] for url, health in prometheus.targets().items() if health == "up"
         }
-        pods = {pod["status"]["podIP"] for pod in this.kubectl.all("pods", SERVICE_LABEL)}
-        return pods < up
+        pods = {pod["status"].get("podIP", "") for pod in this.pods(SERVICE_LABEL)}
+        return pods < up  # the operator is up, too
 
     this.wait("Prometheus to scrape every pod", complete, 60)
 

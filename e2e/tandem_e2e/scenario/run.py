@@ -55,12 +55,13 @@ class Run:
         ]
 
     def settled(self, timeout: float = 120.0, **pools: int) -> None:
-        """Wait until the pools have so many workers, all ready, and none is on its way out or in."""
+        """Wait until status and pods agree: so many workers, all ready, none on its way out."""
 
         def reached() -> bool:
             counts = ((self.pool(name), wanted) for name, wanted in pools.items())
-            here = all(pool["ready"] == pool["replicas"] == wanted for pool, wanted in counts)
-            return here and len(self.pods(f"{SERVICE_LABEL}={SERVICE},{POOL_LABEL}")) == sum(pools.values())
+            told = all(pool["ready"] == pool["replicas"] == wanted for pool, wanted in counts)
+            workers = self.kubectl.all("pods", f"{SERVICE_LABEL}={SERVICE},{POOL_LABEL}")
+            return told and len(workers) == sum(pools.values()) and all(map(_is_ready, workers))
 
         wanted = ", ".join(f"{name} {count}" for name, count in pools.items())
         until(f"pools to settle at {wanted}", reached, timeout)
@@ -75,3 +76,8 @@ class Run:
 
     def wait(self, what: str, check: Callable[[], T | None], timeout: float = 60.0) -> T:
         return until(what, check, timeout)
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions = {found["type"]: found["status"] for found in pod["status"].get("conditions", ())}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
