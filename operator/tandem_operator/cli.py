@@ -69,5 +69,5 @@ def main() -> None:
 
     Start with `tandem up -f manifests/samples/quickstart.yaml`: it runs a small model on this machine.
     """
-    # The first process of a container is deaf to SIGTERM until it listens, and some commands import for seconds.
+    # A container's first process is deaf to SIGTERM until it listens, and some commands import for seconds.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
