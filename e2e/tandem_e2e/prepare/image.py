@@ -10,7 +10,7 @@ from typing import IO, Any
 from tandem_e2e.prepare.layers import Layer
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# What the Dockerfile says of every target; tests/test_chart_dockerfile.py compares the two.
+# What the Dockerfile says of every target; tests/test_dockerfile.py compares the two.
 TANDEM: dict[str, Any] = {
     "Env": [PATH, "PYTHONSAFEPATH=1", "PYTHONUNBUFFERED=1"],
     "Entrypoint": ["tandem"],
