@@ -82,7 +82,8 @@ def closure(extra: str) -> set[str]:
 def foreign_modules(extra: str) -> set[str]:
     """Top-level modules that are installed here but not in the image of that extra."""
     brought = closure(extra)
-    inside, outside = set(), set()
+    inside: set[str] = set()
+    outside: set[str] = set()
     for distribution in distributions():
         files = {
             file.parts[0].removesuffix(".py") for file in distribution.files or () if file.suffix == ".py"
