@@ -84,5 +84,5 @@ e2e-vllm: $(STAMP) ## Text equality through the router with a real vLLM pair (do
 	$(PY) -m pytest e2e/vllm --durations=5 $(ARGS)
 
 clean: ## Remove the environment and everything that was built.
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tandem dist build
+	rm -rf $(VENV) .venv-vllm .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tandem dist build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

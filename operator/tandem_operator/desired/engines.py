@@ -10,6 +10,7 @@ from tandem_operator.desired.names import HTTP_PORT, KV_PORT
 MODEL_MOUNT = "/models"
 NIXL_PORT = 5600
 DRAIN_SECONDS = 60
+POD_IP = "$(POD_IP)"
 
 _KV_ROLES: Mapping[Role, str] = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
@@ -37,43 +38,42 @@ def model_path(pool: WorkerPool) -> str:
     return f"{MODEL_MOUNT}/{source.pvc.path}".rstrip("/")
 
 
+def _flags(**values: str | int | None) -> list[str]:
+    """`--name value` for each value there is."""
+    return [part for name, value in values.items() if value is not None for part in (_flag(name), str(value))]
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _native(pool: WorkerPool) -> list[str]:
     spec = pool.spec
-    length = spec.model.max_model_len
-    return [
-        *("--model", model_path(pool), "--served-model-name", spec.model.name, "--role", spec.role),
-        *(
-            "--host",
-            "$(POD_IP)",
-            "--port",
-            str(HTTP_PORT),
-            "--kv-host",
-            "$(POD_IP)",
-            "--kv-port",
-            str(KV_PORT),
-        ),
-        *(("--max-model-len", str(length)) if length else ()),
-        *("--service", spec.service, "--pool", spec.pool, "--revision", spec.revision),
-    ]
+    return _flags(
+        model=model_path(pool),
+        served_model_name=spec.model.name,
+        role=spec.role,
+        host=POD_IP,
+        port=HTTP_PORT,
+        kv_host=POD_IP,
+        kv_port=KV_PORT,
+        max_model_len=spec.model.max_model_len,
+        service=spec.service,
+        pool=spec.pool,
+        revision=spec.revision,
+    )
 
 
 def _vllm(pool: WorkerPool) -> list[str]:
     spec = pool.spec
-    length = spec.model.max_model_len
-    return [
-        *(
-            model_path(pool),
-            "--served-model-name",
-            spec.model.name,
-            "--host",
-            "$(POD_IP)",
-            "--port",
-            str(HTTP_PORT),
-        ),
-        *(("--max-model-len", str(length)) if length else ()),
-        *("--shutdown-timeout", str(DRAIN_SECONDS)),
-        *_connector(spec.role),
-    ]
+    flags = _flags(
+        served_model_name=spec.model.name,
+        host=POD_IP,
+        port=HTTP_PORT,
+        max_model_len=spec.model.max_model_len,
+        shutdown_timeout=DRAIN_SECONDS,
+    )
+    return [model_path(pool), *flags, *_connector(spec.role)]
 
 
 def _connector(role: Role) -> list[str]:
@@ -103,7 +103,7 @@ PRESETS: Mapping[EngineType, Preset] = {
         drain_delay=5,
         shared_memory=True,
         env={
-            "VLLM_NIXL_SIDE_CHANNEL_HOST": "$(POD_IP)",
+            "VLLM_NIXL_SIDE_CHANNEL_HOST": POD_IP,
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(NIXL_PORT),
             # The user has no home and no entry in /etc/passwd; caches go where it may write.
             "HOME": "/tmp",  # noqa: S108
