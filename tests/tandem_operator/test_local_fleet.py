@@ -132,7 +132,7 @@ async def test_a_process_that_ends_is_started_again(place: Place) -> None:
         os.kill(int((await answer(fleet, 1))[0]), signal.SIGKILL)
         await until(lambda: place.endpoints()["demo-prefill-0"] is False)
     assert "demo-prefill-0 ended with status 7; it will be started again" in place.lines
-    assert "demo-prefill-0 was ended by SIGKILL; it will be started again" in place.lines
+    assert "demo-prefill-0 was ended by signal 9 (Killed); it will be started again" in place.lines
 
 
 async def test_a_process_that_cannot_start_fails_the_start_with_its_last_words(place: Place) -> None:
@@ -142,6 +142,7 @@ async def test_a_process_that_cannot_start_fails_the_start_with_its_last_words(p
         async with asyncio.timeout(15):
             with pytest.raises(StartError, match=r"demo-decode-[01] ended with status 1: no such model: m"):
                 await fleet.ready()
+    assert not any("started again" in line for line in place.lines)
 
 
 async def test_a_missing_program_fails_the_start_and_is_named(place: Place) -> None:

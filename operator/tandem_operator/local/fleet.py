@@ -49,6 +49,7 @@ class Fleet:
         self._departures: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._broken: StartError | None = None
+        self._up = False
 
     @property
     def processes(self) -> tuple[Supervised, ...]:
@@ -72,6 +73,7 @@ class Fleet:
             await self._changed.wait()
         if self._broken:
             raise self._broken
+        self._up = True
 
     def scale(self, pool: str, replicas: int) -> None:
         """Starts workers, or lets the newest leave: out of the endpoints first, then drained, then ended."""
@@ -106,7 +108,7 @@ class Fleet:
     async def _depart(self, worker: Supervised) -> None:
         await asyncio.sleep(ROUTER_NOTICES)
         await worker.stop(worker.spec.grace)
-        await self._tasks.pop(worker)
+        await asyncio.wait([self._tasks.pop(worker)])
         del self._leaving[worker.spec.name]
         self._report(f"{worker.spec.name} has left")
 
@@ -138,13 +140,14 @@ class Fleet:
 
     def _on_exit(self, ended: Supervised, status: int, words: str) -> None:
         if status < 0:
-            text = f"{ended.spec.name} was ended by {signal.Signals(-status).name}"
+            text = f"{ended.spec.name} was ended by signal {-status} ({signal.strsignal(-status)})"
         else:
             text = f"{ended.spec.name} ended with status {status}" + (f": {words}" if words else "")
-        if not ended.was_ready and self._broken is None:
+        if self._up or ended.was_ready:
+            self._report(f"{text}; it will be started again")
+        elif self._broken is None:
             self._broken = StartError(text)
         self._changed.set()
-        self._report(f"{text}; it will be started again")
 
 
 def thread_limits(workers: int) -> Mapping[str, str]:
