@@ -55,8 +55,8 @@ def test_options_that_cannot_be(options: list[str], words: str) -> None:
     assert isinstance(result.exception, SystemExit)
 
 
-def _start_badly(model: Path, *options: str) -> str:
-    arguments = ["--model", str(model), "--random-weights", "--port", "0", "--kv-port", "0", *options]
+def _start_badly(model: Path, *options: str, weights: tuple[str, ...] = ("--random-weights",)) -> str:
+    arguments = ["--model", str(model), *weights, "--port", "0", "--kv-port", "0", *options]
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code == 1, result.output
     assert isinstance(result.exception, SystemExit)
@@ -73,8 +73,9 @@ def _copy(checkpoint: Path, folder: Path, **config: object) -> Path:
     return folder
 
 
-def test_a_folder_that_is_none(tmp_path: Path) -> None:
-    assert "nothing is not a folder" in _start_badly(tmp_path / "nothing")
+@pytest.mark.parametrize("weights", [(), ("--random-weights",)])
+def test_a_folder_that_is_none(tmp_path: Path, weights: tuple[str, ...]) -> None:
+    assert "nothing is not a folder" in _start_badly(tmp_path / "nothing", weights=weights)
 
 
 def test_an_unknown_architecture(tiny_checkpoint: Path, tmp_path: Path) -> None:

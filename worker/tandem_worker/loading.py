@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from threading import Thread
 
 from tandem_worker.engine import Engine
+from tandem_worker.errors import CheckpointError
 from tandem_worker.settings import WorkerSettings
 from tandem_worker.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer
 
@@ -29,6 +30,8 @@ def load(settings: WorkerSettings) -> Loaded:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     config = settings.engine
+    if not config.model.is_dir():
+        raise CheckpointError(f"{config.model} is not a folder: --model names a checkpoint's")
     has_tokenizer = (config.model / "tokenizer.json").is_file()
     tokenizer = (
         load_tokenizer(config.model) if has_tokenizer or not config.random_weights else byte_tokenizer()
