@@ -155,7 +155,7 @@ def _autoscaling(decision: ScalingDecision | None) -> Finding:
     if decision is None:
         return Finding("Autoscaling", None, "Starting", "the planner has not decided yet")
     # A message with numbers on every steady pass would write status on every pass.
-    said = decision.message if decision.replicas or not decision.observed else ""
+    said = decision.message if decision.replicas or not decision.observed else "no pool has to change now"
     return Finding("Autoscaling", decision.observed, decision.reason, said)
 
 

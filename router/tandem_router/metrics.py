@@ -40,6 +40,9 @@ class RouterMetrics:
             return collectors.histogram(metric).labels(service, *labels)
 
         self._counter, self._gauge, self._histogram = counter, gauge, histogram
+        for objective, seconds in self._objectives.items():
+            if seconds < math.inf:
+                gauge(names.ROUTER_OBJECTIVE, objective).set(seconds)
 
     def in_flight(self, model: str, change: int) -> None:
         self._gauge(names.ROUTER_IN_FLIGHT, model).inc(change)

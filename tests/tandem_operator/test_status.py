@@ -137,7 +137,8 @@ def test_the_planners_last_change_stays_until_the_next(make_service: MakeService
     assert first.autoscaling.last_decision == "all 1 -> 2"
     assert first.autoscaling.time == "1970-01-01T00:01:00Z"
     assert second.autoscaling == first.autoscaling
-    assert condition(second, "Autoscaling").message == "", "numbers of a steady pass would write every time"
+    said = condition(second, "Autoscaling").message
+    assert said == "no pool has to change now", "numbers of a steady pass would write every time"
 
 
 def test_a_planner_without_data_says_so(make_service: MakeService) -> None:

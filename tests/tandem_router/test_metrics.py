@@ -79,3 +79,9 @@ def test_times_and_tokens_come_from_the_stream_and_its_usage() -> None:
     assert value("tandem_router_prompt_tokens_total", LABELS) == 7.0
     assert value("tandem_router_output_tokens_total", LABELS) == 5.0
     assert attained(metrics, "both") == (None, None)
+
+
+def test_objectives_are_exposed_and_an_absent_one_is_not() -> None:
+    value = RouterMetrics("s", slo_ttft=0.5).registry.get_sample_value
+    objectives = [{"llmservice": "s", "objective": name} for name in ("ttft", "tpot")]
+    assert [value("tandem_router_objective_seconds", labels) for labels in objectives] == [0.5, None]
