@@ -13,7 +13,7 @@ from tandem_sim.fake_engine.server import running
 from tandem_sim.fake_engine.settings import Settings
 
 CONFIG = RouterConfig(
-    discovery="", host="127.0.0.1", port=0, model="fake", service="test", request_timeout=20.0
+    discovery="", hosts=("127.0.0.1",), port=0, model="fake", service="test", request_timeout=20.0
 )
 DEFAULTS = Settings()
 
@@ -58,7 +58,7 @@ async def fleet(*engines: Settings, config: RouterConfig = CONFIG) -> AsyncItera
         started = [await stack.enter_async_context(running(settings)) for settings in engines]
         runtime = await stack.enter_async_context(new_runtime(config))
         port = await stack.enter_async_context(listening(runtime))
-        result = Fleet(f"http://{config.host}:{port}", runtime, started)
+        result = Fleet(f"http://{config.hosts[0]}:{port}", runtime, started)
         result.publish(result.endpoints())
         yield result
 

@@ -31,7 +31,14 @@ class Duration(click.ParamType[float]):
     metavar="SOURCE",
     help="Where the workers are: file:PATH (JSON) or kubernetes:NAMESPACE/SERVICE (a service's pods).",
 )
-@click.option("--host", default=ANY_ADDRESS, show_default=True, help="Address to listen on.")
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    default=(ANY_ADDRESS,),
+    show_default=True,
+    help="Address to listen on. Repeatable.",
+)
 @click.option(
     "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on."
 )
@@ -115,4 +122,5 @@ def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...
     except DiscoveryError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        raise click.ClickException(f"cannot serve on {config.host}:{config.port}: {error}") from error
+        hosts = " and ".join(config.hosts)
+        raise click.ClickException(f"cannot serve on {hosts}, port {config.port}: {error}") from error

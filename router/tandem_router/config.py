@@ -13,7 +13,7 @@ class RouterConfig:
     """
 
     discovery: str
-    host: str = ANY_ADDRESS
+    hosts: tuple[str, ...] = (ANY_ADDRESS,)
     port: int = 8000
     model: str = ""
     service: str = ""

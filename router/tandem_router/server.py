@@ -50,8 +50,8 @@ async def listening(runtime: Runtime) -> AsyncIterator[int]:
     runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, runtime.config.host, runtime.config.port, backlog=BACKLOG)
-        await site.start()
+        for host in dict.fromkeys(runtime.config.hosts):
+            await web.TCPSite(runner, host, runtime.config.port, backlog=BACKLOG).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
@@ -75,7 +75,8 @@ async def serve(config: RouterConfig, policy: Policy, discovery: Discovery) -> N
     for number in _SIGNALS:
         loop.add_signal_handler(number, stop.set)
     async with new_runtime(config, policy) as runtime, listening(runtime) as port:
-        _log.info("listening on %s:%d", config.host, port)
+        for host in dict.fromkeys(config.hosts):
+            _log.info("listening on %s:%d", host, port)
         watching = asyncio.ensure_future(discovery.run(publisher(runtime)))
         stopping = asyncio.ensure_future(stop.wait())
         try:

@@ -8,6 +8,7 @@ from tandem_operator.images import Images
 # kube-proxy needs a moment to take an ending router out of the Service; until then it goes on serving.
 LEAVE_SECONDS = 5
 GRACE_SECONDS = 60
+LOOPBACK = "127.0.0.1"
 
 
 def router_children(service: LLMService, images: Images) -> list[Manifest]:
@@ -118,6 +119,8 @@ def _container(service: LLMService, images: Images) -> Manifest:
 def _arguments(service: LLMService) -> list[str]:
     spec = service.spec
     return [
-        *("--host", "$(POD_IP)", "--port", str(spec.router.port), "--model", spec.model.name),
+        # Loopback is where `kubectl port-forward` arrives.
+        *("--host", "$(POD_IP)", "--host", LOOPBACK, "--port", str(spec.router.port)),
+        *("--model", spec.model.name),
         *("--service", service.metadata.name, "--slo-ttft", spec.slo.ttft, "--slo-tpot", spec.slo.tpot),
     ]
