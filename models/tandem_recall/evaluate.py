@@ -60,6 +60,10 @@ def report(model: PreTrainedModel, num_prompts: int, seed: int) -> str:
         ("held-out, up to 1,000 tokens", main),
         ("ordinary words, up to 1,000 tokens", measure(model, _draw(prompts.ordinary, few, seed))),
         (
+            "names of one stem and a number, up to 1,000 tokens",
+            measure(model, _draw(prompts.alike, few, seed)),
+        ),
+        (
             "other spellings, system message, plain text",
             measure(model, _draw(prompts.other_spelling, few, seed)),
         ),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from random import Random
 
 from tandem_recall import ordinary
-from tandem_recall.words import Split, belongs, characters, draw_name, draw_value, word
+from tandem_recall.words import NUMBERS, VALUES, Split, belongs, characters, draw, draw_name, draw_value, word
 
 _TRIES = 8
+_ALIKE_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,26 @@ class Fact:
 
 
 def facts(rng: Random, split: Split) -> Iterator[Fact]:
-    """Facts without end, names distinct. Some names differ from an earlier one by a character or an affix."""
+    """Facts without end, names distinct: of all kinds, or now and then all alike."""
+    return alike_facts(rng, split) if rng.random() < _ALIKE_SHARE else varied_facts(rng, split)
+
+
+def alike_facts(rng: Random, split: Split) -> Iterator[Fact]:
+    """Names of one stem and a number, as `k83` and `k8310`; most values are numbers too."""
+    stem = word(rng) if rng.random() < 0.5 else characters(rng, string.ascii_lowercase, 1, 3)
+    stem += rng.choice(("", "", "_", "-"))
+    num_digits, numeric_share = rng.randint(4, 6), rng.choice((0.5, 1.0))
+    names: set[str] = set()
+    while True:
+        name = f"{stem}{rng.randrange(10 ** rng.randint(1, num_digits))}"
+        if name not in names and belongs(name, split):
+            names.add(name)
+            makers = NUMBERS if rng.random() < numeric_share else VALUES
+            yield Fact(name, draw(rng, makers, split))
+
+
+def varied_facts(rng: Random, split: Split) -> Iterator[Fact]:
+    """Names and values of all kinds. Some names differ from an earlier one by a character or an affix."""
     made: dict[str, Fact] = {}
     closeness = rng.choice((0.0, 0.1, 0.4))
     while True:

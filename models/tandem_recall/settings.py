@@ -44,7 +44,7 @@ STAGES = (
 class Settings:
     """One training run. `context_weight`: the weight of a token that the model need not say."""
 
-    num_steps: int = 12_000
+    num_steps: int = 14_000
     tokens_per_step: int = 65_536
     seed: int = 1
     peak_rate: float = 2e-3

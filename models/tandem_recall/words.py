@@ -146,7 +146,7 @@ _NAME_MAKERS: Makers = (
     (_numbered, 0.05),
     (_foreign, 0.04),
 )
-_VALUE_MAKERS: Makers = (
+VALUES: Makers = (
     (word, 0.24),
     (code, 0.24),
     (number, 0.2),
@@ -157,6 +157,8 @@ _VALUE_MAKERS: Makers = (
     (_cased, 0.03),
     (_repetitive, 0.03),
 )
+
+NUMBERS: Makers = ((number, 1.0),)
 
 
 def draw(rng: Random, makers: Makers, split: Split) -> str:
@@ -176,4 +178,4 @@ def draw_name(rng: Random, split: Split) -> str:
 
 def draw_value(rng: Random, split: Split) -> str:
     """A value: one line of 1 to about 40 bytes without spaces at its ends."""
-    return draw(rng, _VALUE_MAKERS, split)
+    return draw(rng, VALUES, split)
