@@ -3,6 +3,7 @@
 import math
 from collections import Counter as Tally
 from functools import cache
+from itertools import product
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -23,7 +24,8 @@ class RouterMetrics:
     def __init__(self, service: str, slo_ttft: float | None = None, slo_tpot: float | None = None) -> None:
         self.registry = CollectorRegistry()
         self._objectives = {"ttft": slo_ttft or math.inf, "tpot": slo_tpot or math.inf}
-        self._has_slo = slo_ttft is not None or slo_tpot is not None
+        given = [name for name, seconds in self._objectives.items() if seconds < math.inf]
+        self._counted = [*given, "both"] if given else []
         collectors = Collectors(SERIES, self.registry)
 
         # Finding a child by its labels costs more than counting with it.
@@ -40,9 +42,13 @@ class RouterMetrics:
             return collectors.histogram(metric).labels(service, *labels)
 
         self._counter, self._gauge, self._histogram = counter, gauge, histogram
-        for objective, seconds in self._objectives.items():
-            if seconds < math.inf:
-                gauge(names.ROUTER_OBJECTIVE, objective).set(seconds)
+        for objective in given:
+            gauge(names.ROUTER_OBJECTIVE, objective).set(self._objectives[objective])
+
+    def expect(self, model: str) -> None:
+        """Lets the model's attainment start at 0: Prometheus' `increase` cannot see a series' first step."""
+        for objective, attained in product(self._counted, ("true", "false")):
+            self._counter(names.ROUTER_SLO, model, objective, attained)
 
     def in_flight(self, model: str, change: int) -> None:
         self._gauge(names.ROUTER_IN_FLIGHT, model).inc(change)
@@ -86,7 +92,7 @@ class RouterMetrics:
         ):
             if seconds is not None:
                 self._histogram(metric, record.model).observe(seconds)
-        if self._has_slo and record.stream:
+        if self._counted and record.stream:
             self._attainment(record, tpot)
 
     def _attainment(self, record: Record, tpot: float | None) -> None:
@@ -99,9 +105,8 @@ class RouterMetrics:
             met = {"ttft": ttft_met, "tpot": tpot_met, "both": ttft_met and tpot_met}
         else:
             return
-        for objective, attained in met.items():
-            if self._objectives.get(objective, 0) < math.inf:
-                self._counter(names.ROUTER_SLO, record.model, objective, str(attained).lower()).inc()
+        for objective in self._counted:
+            self._counter(names.ROUTER_SLO, record.model, objective, str(met[objective]).lower()).inc()
 
 
 def _tpot(record: Record) -> float | None:

@@ -31,6 +31,8 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
     """What a router needs, opened and closed."""
     directory = Directory(config.model)
     metrics = RouterMetrics(config.service, config.slo_ttft, config.slo_tpot)
+    if config.model:
+        metrics.expect(config.model)
     releaser = KvReleaser(directory.knows_address)
     admission = Admission(config.max_in_flight)
     async with new_session(2 * config.max_in_flight) as session:

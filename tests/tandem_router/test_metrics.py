@@ -85,3 +85,10 @@ def test_objectives_are_exposed_and_an_absent_one_is_not() -> None:
     value = RouterMetrics("s", slo_ttft=0.5).registry.get_sample_value
     objectives = [{"llmservice": "s", "objective": name} for name in ("ttft", "tpot")]
     assert [value("tandem_router_objective_seconds", labels) for labels in objectives] == [0.5, None]
+
+
+def test_attainment_starts_at_0_for_a_model_that_is_expected() -> None:
+    metrics = RouterMetrics("s", slo_ttft=0.5)
+    metrics.expect("m")
+    seen = [attained(metrics, objective) for objective in ("ttft", "tpot", "both")]
+    assert seen == [(0.0, 0.0), (None, None), (0.0, 0.0)]
