@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from tandem_e2e import diagnose, monitors, scenario
+from tandem_e2e import diagnose, monitors, scenario, suites
 from tandem_e2e.cluster import control_plane, node, sandbox
 from tandem_e2e.cluster.processes import Processes
 from tandem_e2e.discovery import Discovery
@@ -78,6 +78,10 @@ def _bring_up(rundir: Path, processes: Processes, found: Prepared, steps: Steps)
         images = pool.submit(load_images)
         with steps.step("control plane"):
             kubectl = control_plane.start(rundir, processes)
+        with steps.step("operator on the API server alone"):
+            suites.operator_alone(kubectl)
+        with steps.step("planner's queries on Prometheus"):
+            suites.telemetry(found.path)
         with steps.step("images"):
             images.result()
     with steps.step("node"):

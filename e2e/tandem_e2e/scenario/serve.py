@@ -3,6 +3,7 @@
 import yaml
 
 from tandem_e2e.client import Answer, ask_all, chat, completion
+from tandem_e2e.door import PortForwards
 from tandem_e2e.kubectl import Object
 from tandem_e2e.questions import questions
 from tandem_e2e.scenario.run import SAMPLE, SERVICE, Run
@@ -33,6 +34,12 @@ def streamed_answer(this: Run) -> None:
     assert decode in names, f"x-tandem-decode names {decode}, which is none of {names}"
     assert prefill != decode, f"prefilled and decoded on {decode}"
     assert answer.headers["x-tandem-path"] == "disaggregated"
+    doors = PortForwards(this.kubectl)
+    try:
+        forwarded = _whole(ask_all(doors.url(SERVICE), [chat(question.prompt)]))[0]
+    finally:
+        doors.close()
+    assert forwarded.text == question.value, f"answered {forwarded.text!r} through kubectl port-forward"
 
 
 def equality(this: Run) -> None:
