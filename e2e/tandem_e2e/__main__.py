@@ -1,13 +1,11 @@
 """`make e2e`: prepare, enter the namespaces, bring the cluster up, play the scenario, report."""
 
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from pathlib import Path
 
-from tandem_e2e import inside, outside
+from tandem_e2e import inside, outside, rundir
 from tandem_e2e.cluster import sandbox
 from tandem_e2e.door import PortForwards
 from tandem_e2e.kubectl import Kubectl
@@ -27,8 +25,8 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case []:
             return _outside()
-        case ["--inside", rundir]:
-            return sandbox.as_init(lambda: inside.main(Path(rundir), from_environment()))
+        case ["--inside", folder]:
+            return sandbox.as_init(lambda: inside.main(Path(folder), from_environment()))
         case _:
             print(USAGE, file=sys.stderr)
             return 2
@@ -36,25 +34,27 @@ def main(arguments: list[str]) -> int:
 
 def _outside() -> int:
     settings = from_environment()
-    rundir = Path(tempfile.mkdtemp(prefix=sandbox.CGROUP_PREFIX))
-    rundir.chmod(0o755)
-    record = rundir / "steps.jsonl"
-    try:
-        if settings.kubeconfig is not None:
-            return _on_given_cluster(rundir, settings, settings.kubeconfig)
-        if os.geteuid() != 0:
-            print("needs root to make a cluster, or KUBECONFIG and E2E_IMAGE to use one", file=sys.stderr)
-            return 1
-        outside.prepare(rundir, settings, Steps(record))
-        return sandbox.enter(rundir)
-    except KeyboardInterrupt:
-        return 130
-    finally:
-        print(f"\n{table(record)}", flush=True)
-        shutil.rmtree(rundir, ignore_errors=True)
+    with rundir.fresh() as folder:
+        record = folder / "steps.jsonl"
+        try:
+            return _run(folder, settings, Steps(record))
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            print(f"\n{table(record)}", flush=True)
 
 
-def _on_given_cluster(rundir: Path, settings: Settings, kubeconfig: Path) -> int:
+def _run(folder: Path, settings: Settings, steps: Steps) -> int:
+    if settings.kubeconfig is not None:
+        return _on_given_cluster(settings, settings.kubeconfig, steps)
+    if os.geteuid() != 0:
+        print("needs root to make a cluster, or KUBECONFIG and E2E_IMAGE to use one", file=sys.stderr)
+        return 1
+    outside.prepare(folder, settings, steps)
+    return sandbox.enter(folder)
+
+
+def _on_given_cluster(settings: Settings, kubeconfig: Path, steps: Steps) -> int:
     """The scenario on a cluster that exists, with kubectl and helm from PATH, else from the cache."""
     clients = binaries.fetch_clients(settings.cache)
     path = binaries.search_path(clients)
@@ -63,7 +63,7 @@ def _on_given_cluster(rundir: Path, settings: Settings, kubeconfig: Path) -> int
     prometheus = Prometheus(settings.prometheus) if settings.prometheus else None
     this = Run(kubectl, binaries.find("helm", path), settings.image, doors, prometheus)
     try:
-        return inside.play(this, Steps(rundir / "steps.jsonl"))
+        return inside.play(this, steps)
     finally:
         doors.close()
 

@@ -5,16 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
+from tandem_e2e.rundir import CGROUPS
 from tandem_e2e.shell import run
 
 NODE_IP = "10.244.0.1"
 BRIDGE = "k8sbr0"
 WIND_DOWN_SECONDS = 60
-CGROUPS = Path("/sys/fs/cgroup")
-CGROUP_PREFIX = "tandem-e2e-"
 # The kubelet insists on these. They belong to the whole machine, so it is shown files that say so already.
 SYSCTLS = {"kernel/panic": "10", "kernel/panic_on_oops": "1", "vm/overcommit_memory": "1"}
 # A shell in the namespaces of a run in progress.
@@ -29,7 +27,6 @@ def enter(rundir: Path) -> int:
 
     However this process dies, everything in the namespaces goes: processes, mounts, links, firewall rules.
     """
-    sweep_cgroups()
     command = (
         *("setpriv", "--pdeathsig", "KILL"),
         *("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
@@ -45,20 +42,11 @@ def enter(rundir: Path) -> int:
     finally:
         process.kill()
         process.wait()
-        sweep_cgroups()
 
 
 def _init_of(unshare: int) -> int:
     """The init process of the namespaces, as this side numbers it: the only child of `unshare`."""
     return int(Path(f"/proc/{unshare}/task/{unshare}/children").read_text())
-
-
-def sweep_cgroups() -> None:
-    """Remove the control groups of runs that ended; those of a run in progress are busy and stay."""
-    for root in [*CGROUPS.glob(f"*/{CGROUP_PREFIX}*"), *CGROUPS.glob(f"{CGROUP_PREFIX}*")]:
-        for folder in sorted(root.glob("**/"), reverse=True):
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def as_init(main: Callable[[], int]) -> int:

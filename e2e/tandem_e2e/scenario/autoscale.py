@@ -1,5 +1,7 @@
 """The planner follows the load, by what a real Prometheus says."""
 
+from operator import lt
+
 from tandem_e2e.kubectl import Object
 from tandem_e2e.load import Load
 from tandem_e2e.prometheus import Prometheus
@@ -20,7 +22,7 @@ def autoscale(this: Run, prometheus: Prometheus) -> None:
             this.wait("both pools to grow", lambda: min(_sizes(this)) >= 2, 180)
             this.wait("the new workers to be ready", lambda: min(_ready(this)) >= 2, 120)
             grown = _sizes(this)
-        this.wait("the pools to shrink again", lambda: sum(_sizes(this)) < sum(grown), 180)
+        this.wait("both pools to shrink again", lambda: all(map(lt, _sizes(this), grown)), 180)
         shrunk = _sizes(this)
     print(f"    prefill and decode grew to {grown}, shrank to {shrunk}; {rush.tally}")
     failed = rush.tally.failed + trickle.tally.failed

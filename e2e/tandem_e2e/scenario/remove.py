@@ -16,4 +16,4 @@ def remove(this: Run) -> None:
     def left() -> list[Object]:
         return this.kubectl.all(kinds, label)
 
-    this.wait("nothing to be left", lambda: not left(), 120)
+    this.wait("nothing to be left", lambda: not left(), 180)
