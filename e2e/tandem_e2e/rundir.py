@@ -27,7 +27,7 @@ def fresh() -> Iterator[Path]:
 
 
 def sweep() -> None:
-    """Remove what killed runs left: folders with a lock that nobody holds, control groups without a folder."""
+    """Remove what killed runs left: folders whose lock nobody holds, control groups without a folder."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         with suppress(OSError), (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

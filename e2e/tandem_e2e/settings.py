@@ -19,11 +19,10 @@ class Settings:
     prometheus: str | None
     assets: Path | None
     keep: bool
-    cel: bool
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read KUBECONFIG with E2E_IMAGE and E2E_PROMETHEUS, KUBEBUILDER_ASSETS, E2E_KEEP, E2E_CEL.
+    """Read KUBECONFIG with E2E_IMAGE and E2E_PROMETHEUS, KUBEBUILDER_ASSETS, E2E_KEEP.
 
     A KUBECONFIG counts only together with E2E_IMAGE: a run must not write to somebody's cluster by accident.
     """
@@ -36,5 +35,4 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         prometheus=environ.get("E2E_PROMETHEUS") if given else None,
         assets=Path(assets) if assets else None,
         keep=environ.get("E2E_KEEP") == "1",
-        cel=environ.get("E2E_CEL") == "1",
     )
