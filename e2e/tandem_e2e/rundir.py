@@ -33,7 +33,7 @@ def sweep() -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove(folder)
     for group in _groups("*"):
-        if not (Path(tempfile.gettempdir()) / group.name).exists():
+        if not (Path(tempfile.gettempdir()) / group.name).exists() and not _is_busy(group):
             _remove_group(group)
 
 
@@ -46,6 +46,10 @@ def remove(folder: Path) -> None:
 
 def _groups(name: str) -> list[Path]:
     return [*CGROUPS.glob(f"*/{PREFIX}{name}"), *CGROUPS.glob(f"{PREFIX}{name}")]
+
+
+def _is_busy(root: Path) -> bool:
+    return any(path.read_text().strip() for path in root.glob("**/cgroup.procs"))
 
 
 def _remove_group(root: Path) -> None:

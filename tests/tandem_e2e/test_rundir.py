@@ -30,9 +30,12 @@ def test_remains_of_a_killed_run_are_swept(places: Path) -> None:
     dead.mkdir()
     (places / "cgroup/memory/tandem-e2e-dead/kubepods").mkdir(parents=True)
     (places / "cgroup/memory/tandem-e2e-folderless").mkdir()
+    elsewhere = places / "cgroup/memory/tandem-e2e-elsewhere/kubepods"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "cgroup.procs").write_text("4711\n")
     rundir.sweep()
     assert not dead.exists()
-    assert not list((places / "cgroup/memory").iterdir())
+    assert [group.name for group in (places / "cgroup/memory").iterdir()] == ["tandem-e2e-elsewhere"]
 
 
 def test_a_run_in_progress_is_left_alone(places: Path) -> None:
