@@ -5,6 +5,7 @@ import signal
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -41,7 +42,9 @@ def main(rundir: Path, settings: Settings) -> int:
         with steps.step("Prometheus"):
             prometheus = _start_prometheus(rundir, processes)
         demo = kubectl.within(NAMESPACE)
-        this = Run(demo, find("helm", found.path), IMAGE, ClusterIps(demo), prometheus)
+        this = Run(
+            demo, find("helm", found.path), IMAGE, ClusterIps(demo), prometheus, partial(node.crash, cgroup)
+        )
         with Discovery(rundir / "targets", kubectl):
             return play(this, steps)
     except KeyboardInterrupt:

@@ -25,6 +25,7 @@ class Steps:
         self._record(name, time.monotonic() - start, "ok")
 
     def skip(self, name: str, reason: str) -> None:
+        print(f"==> {name}", flush=True)
         self._record(name, 0.0, f"skipped: {reason}")
 
     def _record(self, name: str, seconds: float, result: str) -> None:

@@ -1,14 +1,17 @@
 """A node: containerd, the kubelet, kube-proxy. Called `localhost`, so that logs and exec stay on loopback."""
 
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from tandem_e2e.cluster.processes import Processes
-from tandem_e2e.kubectl import Kubectl
+from tandem_e2e.kubectl import Kubectl, Object
 from tandem_e2e.prepare import image
 from tandem_e2e.prepare.binaries import find
 from tandem_e2e.prepare.layers import Layer
+from tandem_e2e.rundir import CGROUPS
 from tandem_e2e.shell import run, until
 
 PAUSE_IMAGE = "tandem-e2e.test/pause:1"
@@ -46,3 +49,13 @@ def start_kubelet(processes: Processes, kubectl: Kubectl) -> None:
         return conditions.get("Ready") == "True" and not node["spec"].get("taints")
 
     until("the node to be Ready", ready, 90)
+
+
+def crash(cgroup: str, pod: Object) -> None:
+    """Kill the processes of a pod's containers; the kubelet starts the containers again."""
+    groups = CGROUPS.glob(f"**/{cgroup}/kubepods/**/pod{pod['metadata']['uid']}/*/cgroup.procs")
+    processes = {int(line) for group in groups for line in group.read_text().split()}
+    workers = [pid for pid in processes if "/pause" not in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert workers, f"no process of {pod['metadata']['name']}"
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)

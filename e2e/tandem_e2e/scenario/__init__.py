@@ -25,8 +25,11 @@ def play(this: Run, steps: Steps) -> None:
         manage.bad_spec(this)
     with steps.step("delete a decode pod under load"):
         disrupt.delete_pod(this)
-    with steps.step("kill a decode pod under load"):
-        disrupt.kill_pod(this)
+    with steps.step("delete one without grace under load"):
+        disrupt.force_delete_pod(this)
+    if this.crash is not None:
+        with steps.step("crash a decode worker under load"):
+            disrupt.crash_worker(this, this.crash)
     _watched(this, steps)
     with steps.step("delete the resource"):
         remove.remove(this)

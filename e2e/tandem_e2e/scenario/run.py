@@ -25,7 +25,8 @@ T = TypeVar("T")
 class Run:
     """A cluster, the tools for it, and what earlier steps found out.
 
-    `expected`: prompts and the texts that a mixed worker answers them with. `begun`: Unix time.
+    `crash` kills the processes of a pod, where the run can reach them. `expected`: prompts and the texts that
+    a mixed worker answers them with. `begun`: Unix time.
     """
 
     kubectl: Kubectl
@@ -33,6 +34,7 @@ class Run:
     image: str
     doors: Doors
     prometheus: Prometheus | None
+    crash: Callable[[Object], None] | None = None
     expected: dict[str, str] = field(default_factory=dict)
     begun: float = field(default_factory=time.time)
 
