@@ -24,7 +24,7 @@ EXTRAS = {"up": "operator,router,worker"}
 class LazyGroup(click.Group):
     """Knows its commands by name; loads one when it is called or asked for its help."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return sorted(_found())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:

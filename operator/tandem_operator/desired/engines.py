@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from tandem_operator.api import EngineType, Role, WorkerPool
 from tandem_operator.desired.names import HTTP_PORT, KV_PORT
+from tandem_operator.desired.pods import POD_IP, TMP
 
 MODEL_MOUNT = "/models"
 NIXL_PORT = 5600
 DRAIN_SECONDS = 60
-POD_IP = "$(POD_IP)"
 
 _KV_ROLES: Mapping[Role, str] = {"prefill": "kv_producer", "decode": "kv_consumer"}
 
@@ -106,7 +106,7 @@ PRESETS: Mapping[EngineType, Preset] = {
             "VLLM_NIXL_SIDE_CHANNEL_HOST": POD_IP,
             "VLLM_NIXL_SIDE_CHANNEL_PORT": str(NIXL_PORT),
             # The user has no home and no entry in /etc/passwd; caches go where it may write.
-            "HOME": "/tmp",  # noqa: S108
+            "HOME": TMP,
             "USER": "tandem",
         },
     ),

@@ -112,7 +112,7 @@ def _container(service: LLMService, images: Images) -> Manifest:
         "readinessProbe": pods.probe("/readyz", period=2, failures=2),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(LEAVE_SECONDS)]}}},
         "securityContext": pods.container_security(),
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [{"name": "tmp", "mountPath": pods.TMP}],
     }
 
 
@@ -120,7 +120,7 @@ def _arguments(service: LLMService) -> list[str]:
     spec = service.spec
     return [
         # Loopback is where `kubectl port-forward` arrives.
-        *("--host", "$(POD_IP)", "--host", LOOPBACK, "--port", str(spec.router.port)),
+        *("--host", pods.POD_IP, "--host", LOOPBACK, "--port", str(spec.router.port)),
         *("--model", spec.model.name),
         *("--service", service.metadata.name, "--slo-ttft", spec.slo.ttft, "--slo-tpot", spec.slo.tpot),
     ]

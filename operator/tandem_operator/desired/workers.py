@@ -88,9 +88,9 @@ def _volumes(pool: WorkerPool, preset: Preset) -> list[Manifest]:
 
 
 def _mounts(pool: WorkerPool, preset: Preset) -> list[Manifest]:
-    mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    mounts: list[Manifest] = [{"name": "tmp", "mountPath": pods.TMP}]
     if preset.shared_memory:
-        mounts.append({"name": "shm", "mountPath": "/dev/shm"})  # noqa: S108
+        mounts.append({"name": "shm", "mountPath": pods.SHARED_MEMORY})
     if pool.spec.model.source.pvc:
         mounts.append({"name": "model", "mountPath": MODEL_MOUNT, "readOnly": True})
     return mounts

@@ -44,7 +44,7 @@ class PrometheusTelemetry:
         self._selector = {"llmservice": service, "namespace": namespace}
         self._window = window
 
-    async def observe(self, now: float) -> Observation:  # noqa: ARG002
+    async def observe(self, now: float) -> Observation:  # noqa: ARG002 - the seam's signature
         """As Prometheus sees it: its own clock counts, not `now`. All readings are of one moment, so that a
         sum and a count of the same samples agree."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
