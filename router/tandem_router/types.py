@@ -20,7 +20,10 @@ class Path(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One worker. `name` is unique; `revision` is its rollout: only workers of one revision may hand over."""
+    """One worker. `name` is unique; `revision` is its rollout: only workers of one revision may hand over.
+
+    `gpu` and `topology` (a zone, rack or host) may be unknown; `cost` is relative, per worker and hour.
+    """
 
     name: str
     address: str
@@ -31,16 +34,29 @@ class Endpoint:
     model: str
     revision: str
     ready: bool = True
+    gpu: str = ""
+    topology: str = ""
+    cost: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """What a policy may know of a request. `prompt_tokens` is an estimate: the router does not tokenise."""
+    """What a policy may know of a request. `prompt_tokens` is an estimate: the router does not tokenise.
+
+    `prefix` holds chained hashes of the prompt's leading blocks of text: equal prompts share their first ones.
+    `session` names a conversation or an agent's program, `adapter` a LoRA adapter; empty is none.
+    """
 
     request_id: str
     model: str
     prompt_tokens: int
     stream: bool
+    max_tokens: int | None = None
+    service_class: str = "default"
+    tenant: str = ""
+    session: str = ""
+    adapter: str = ""
+    prefix: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
