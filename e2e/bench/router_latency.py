@@ -128,7 +128,7 @@ async def run(requests: int) -> None:
         file.write_text(json.dumps(endpoints()))
         for role, port in (("prefill", PREFILL_PORT), ("decode", DECODE_PORT)):
             await stack.enter_async_context(
-                process("tandem_sim.fake_engine", "--role", role, "--port", str(port))
+                process("tandem_sim.engines", "--role", role, "--port", str(port))
             )
         await stack.enter_async_context(
             process(

@@ -7,9 +7,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tandem_sim.fake_engine.engine import Seen
-from tandem_sim.fake_engine.settings import Settings
-from tandem_sim.fake_fleet import CONFIG, Fleet, fleet, pair
+from tandem_sim.engines.engine import Seen
+from tandem_sim.engines.settings import Settings
+from tandem_sim.fleet import CONFIG, Fleet, fleet, pair
 
 ODD = '"x": {"b": 1e2, "a":[ 1, 2.50 ], "a": 3}, "seed": 9007199254740993, "big": 340282366920938463463374607'
 PROMPT = "a word " * 600

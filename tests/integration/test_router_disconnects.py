@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 
 from tandem_router.types import Endpoint, Role
-from tandem_sim.fake_engine.engine import FakeEngine
-from tandem_sim.fake_engine.faults import Fault
-from tandem_sim.fake_engine.settings import Settings
-from tandem_sim.fake_fleet import CONFIG, Fleet, fleet, pair
+from tandem_sim.engines.engine import SimEngine
+from tandem_sim.engines.faults import Fault
+from tandem_sim.engines.settings import Settings
+from tandem_sim.fleet import CONFIG, Fleet, fleet, pair
 
 NATIVE = Settings(flavour="native")
 SLOW = replace(NATIVE, token_seconds=30.0)
@@ -52,7 +52,7 @@ async def assert_nothing_left(running: Fleet) -> None:
     await running.runtime.releaser.close()
 
 
-def has_no_handles(engine: FakeEngine) -> bool:
+def has_no_handles(engine: SimEngine) -> bool:
     return engine.kv.stats()["open"] == 0
 
 

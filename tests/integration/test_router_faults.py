@@ -14,11 +14,11 @@ import openai
 import pytest
 
 from tandem_router.engines import vllm
-from tandem_sim.fake_engine.engine import FakeEngine
-from tandem_sim.fake_engine.faults import Fault
-from tandem_sim.fake_engine.settings import Settings
-from tandem_sim.fake_engine.text import digest_of, tokens_of
-from tandem_sim.fake_fleet import CONFIG, Fleet, fleet, pair
+from tandem_sim.engines.engine import SimEngine
+from tandem_sim.engines.faults import Fault
+from tandem_sim.engines.settings import Settings
+from tandem_sim.engines.text import digest_of, tokens_of
+from tandem_sim.fleet import CONFIG, Fleet, fleet, pair
 
 PROMPT = "a word " * 600
 TEXT = "".join(tokens_of(digest_of(PROMPT), 6))
@@ -81,11 +81,11 @@ def assert_nothing_left(running: Fleet) -> None:
     assert sum(engine.kv.stats()["open"] for engine in running.engines) == 0
 
 
-def has_no_handles(engine: FakeEngine) -> bool:
+def has_no_handles(engine: SimEngine) -> bool:
     return engine.kv.stats()["open"] == 0
 
 
-def is_idle(engine: FakeEngine) -> bool:
+def is_idle(engine: SimEngine) -> bool:
     return engine.stats.running == 0
 
 

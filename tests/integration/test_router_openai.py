@@ -9,8 +9,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from tandem_sim.fake_engine.settings import Flavour, Settings
-from tandem_sim.fake_fleet import Fleet, fleet, pair
+from tandem_sim.engines.settings import Flavour, Settings
+from tandem_sim.fleet import Fleet, fleet, pair
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a word " * 600}]
 PROMPT = "a word " * 600

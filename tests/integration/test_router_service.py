@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from tandem_router.command import command
-from tandem_sim.fake_engine.faults import Fault
-from tandem_sim.fake_engine.server import running
-from tandem_sim.fake_engine.settings import Settings
-from tandem_sim.fake_fleet import CONFIG, endpoint_of, fleet, pair
+from tandem_sim.engines.faults import Fault
+from tandem_sim.engines.server import running
+from tandem_sim.engines.settings import Settings
+from tandem_sim.fleet import CONFIG, endpoint_of, fleet, pair
 
 BODY: dict[str, Any] = {"model": "fake", "prompt": "a word " * 600, "max_tokens": 4}
 

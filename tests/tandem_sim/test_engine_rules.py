@@ -8,11 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tandem_sim.fake_engine.engine import FakeEngine
-from tandem_sim.fake_engine.faults import Fault
-from tandem_sim.fake_engine.kv import KvGoneError, KvStore
-from tandem_sim.fake_engine.server import running
-from tandem_sim.fake_engine.settings import Flavour, Settings
+from tandem_sim.engines.engine import SimEngine
+from tandem_sim.engines.faults import Fault
+from tandem_sim.engines.kv import KvGoneError, KvStore
+from tandem_sim.engines.server import running
+from tandem_sim.engines.settings import Flavour, Settings
 
 PROMPT = {"model": "fake", "prompt": "the program is free software", "max_tokens": 4}
 ASK = {"kv_transfer_params": {"do_remote_decode": True}}
@@ -25,7 +25,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def post(
-    session: aiohttp.ClientSession, engine: FakeEngine, body: dict[str, Any], request_id: str = "r"
+    session: aiohttp.ClientSession, engine: SimEngine, body: dict[str, Any], request_id: str = "r"
 ) -> tuple[int, Any]:
     url = f"http://127.0.0.1:{engine.port}/v1/completions"
     async with session.post(url, json=body, headers={"x-request-id": request_id}) as response:
@@ -38,7 +38,7 @@ def text(answer: Any) -> str:
 
 
 async def handed_over(
-    session: aiohttp.ClientSession, prefill: FakeEngine, decode: FakeEngine, pause: float = 0
+    session: aiohttp.ClientSession, prefill: SimEngine, decode: SimEngine, pause: float = 0
 ) -> tuple[int, Any]:
     _, answer = await post(session, prefill, PROMPT | ASK | {"max_tokens": 1})
     await asyncio.sleep(pause)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from tandem_sim.fake_engine.kv import KvGoneError, KvStore
+from tandem_sim.engines.kv import KvGoneError, KvStore
 from tandem_wire.kv_pb2 import KvChunk, PullRequest, ReleaseReply, ReleaseRequest
 from tandem_wire.kv_pb2_grpc import WorkerServicer, add_WorkerServicer_to_server
 

@@ -12,13 +12,13 @@ from uuid import uuid4
 import aiohttp
 from aiohttp import web
 
-from tandem_sim.fake_engine import shapes
-from tandem_sim.fake_engine.faults import Fault, FaultQueue
-from tandem_sim.fake_engine.generation import Generation, stream, stream_error
-from tandem_sim.fake_engine.kv import KvGoneError, KvStore
-from tandem_sim.fake_engine.pull import LoadFailedError, pull_native, pull_vllm
-from tandem_sim.fake_engine.settings import Settings
-from tandem_sim.fake_engine.text import EOS, count_tokens, digest_of, output_tokens, prompt_of, tokens_of
+from tandem_sim.engines import shapes
+from tandem_sim.engines.faults import Fault, FaultQueue
+from tandem_sim.engines.generation import Generation, stream, stream_error
+from tandem_sim.engines.kv import KvGoneError, KvStore
+from tandem_sim.engines.pull import LoadFailedError, pull_native, pull_vllm
+from tandem_sim.engines.settings import Settings
+from tandem_sim.engines.text import EOS, count_tokens, digest_of, output_tokens, prompt_of, tokens_of
 
 REMEMBERED_REQUESTS = 1000
 GARBAGE = "what the blocks of freed KV hold by now"
@@ -45,7 +45,7 @@ class Stats:
     aborted: int = 0
 
 
-class FakeEngine:
+class SimEngine:
     """One worker's state and handlers; `running` in `server.py` gives it its ports."""
 
     def __init__(self, settings: Settings, session: aiohttp.ClientSession) -> None:

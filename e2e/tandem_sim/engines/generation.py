@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from tandem_sim.fake_engine import shapes
-from tandem_sim.fake_engine.faults import Fault
+from tandem_sim.engines import shapes
+from tandem_sim.engines.faults import Fault
 
 SOUND_TOKENS = 2
 """What a stream with a fault gives before it shows."""

@@ -8,9 +8,9 @@ from tandem_router.config import RouterConfig
 from tandem_router.runtime import Runtime
 from tandem_router.server import listening, new_runtime, publisher
 from tandem_router.types import Endpoint, Role
-from tandem_sim.fake_engine.engine import FakeEngine
-from tandem_sim.fake_engine.server import running
-from tandem_sim.fake_engine.settings import Settings
+from tandem_sim.engines.engine import SimEngine
+from tandem_sim.engines.server import running
+from tandem_sim.engines.settings import Settings
 
 CONFIG = RouterConfig(
     discovery="", hosts=("127.0.0.1",), port=0, model="fake", service="test", request_timeout=20.0
@@ -24,9 +24,9 @@ class Fleet:
 
     url: str
     runtime: Runtime
-    engines: list[FakeEngine]
+    engines: list[SimEngine]
 
-    def of(self, role: str) -> list[FakeEngine]:
+    def of(self, role: str) -> list[SimEngine]:
         return [engine for engine in self.engines if engine.settings.role == role]
 
     def endpoints(self) -> list[Endpoint]:
@@ -37,7 +37,7 @@ class Fleet:
         publisher(self.runtime)(endpoints)
 
 
-def endpoint_of(engine: FakeEngine, index: int) -> Endpoint:
+def endpoint_of(engine: SimEngine, index: int) -> Endpoint:
     settings = engine.settings
     return Endpoint(
         name=f"{settings.role}-{index}",

@@ -1,13 +1,13 @@
-"""`python -m tandem_sim.fake_engine --role prefill --port 9101`."""
+"""`python -m tandem_sim.engines --role prefill --port 9101`."""
 
 import asyncio
 from typing import Any
 
 import click
 
-from tandem_sim.fake_engine.faults import Fault
-from tandem_sim.fake_engine.server import running
-from tandem_sim.fake_engine.settings import Settings
+from tandem_sim.engines.faults import Fault
+from tandem_sim.engines.server import running
+from tandem_sim.engines.settings import Settings
 
 
 @click.command()

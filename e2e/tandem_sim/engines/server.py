@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from tandem_sim.fake_engine.engine import FakeEngine
-from tandem_sim.fake_engine.kv_service import serve_kv
-from tandem_sim.fake_engine.settings import Settings
+from tandem_sim.engines.engine import SimEngine
+from tandem_sim.engines.kv_service import serve_kv
+from tandem_sim.engines.settings import Settings
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[FakeEngine]:
+async def running(settings: Settings) -> AsyncIterator[SimEngine]:
     """An engine that listens on `engine.port`; a client that leaves aborts its request, as with vLLM."""
     async with aiohttp.ClientSession() as session:
-        engine = FakeEngine(settings, session)
+        engine = SimEngine(settings, session)
         runner = web.AppRunner(
             engine.application(), handler_cancellation=True, access_log=None, shutdown_timeout=0.1
         )
