@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from aiohttp import web
 
 from tandem_router.engines import ENGINES
-from tandem_router.engines.base import Engine
+from tandem_router.engines.base import Engine, Pairing
 from tandem_router.errors import ApiError, deadline_exceeded, no_worker, upstream_failed, workers_busy
 from tandem_router.headers import REQUEST_ID, attempt_id
 from tandem_router.legs import Answer, LegFailedError, LegRefusedError, LegRequest, Stream, ask, open_decode
@@ -68,6 +68,7 @@ class Exchange:
         self._held: tuple[str, ...] = ()
         self._stream: Stream | None = None
         self._answer: Answer | None = None
+        self._pairing: Pairing | None = None
 
     async def run(self) -> web.StreamResponse:
         """Raises ApiError when no answer could be had, ClientLeftError when the client went away."""
@@ -150,8 +151,9 @@ class Exchange:
             raise ValueError("a prefill leg without a prefill worker")
         self._hold(choice.prefill.name, choice.decode.name)
         engine = ENGINES[choice.prefill.engine]
-        body = engine.prepare_prefill(parsed.body)
         headers = self._headers(effect.attempt)
+        self._pairing = Pairing(headers[REQUEST_ID], self._runtime.rng.getrandbits(63), choice.prefill)
+        body = engine.prepare_prefill(parsed.body, self._pairing).body
         sent = self._clock()
         self._answer = await ask(
             self._runtime.session,
@@ -167,7 +169,11 @@ class Exchange:
         self._record.choice = choice
         self._record.prefill_name = handle.prefill.name if handle else None
         self._record.decode_name = choice.decode.name
-        body = ENGINES[choice.decode.engine].prepare_decode(parsed.body, handle.params if handle else None)
+        engine = ENGINES[choice.decode.engine]
+        if handle is None or self._pairing is None:
+            body = engine.prepare_whole(parsed.body).body
+        else:
+            body = engine.prepare_decode(parsed.body, self._pairing, handle.params).body
         headers = self._headers(effect.attempt)
         opened = await open_decode(
             self._runtime.session,

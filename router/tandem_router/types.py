@@ -1,7 +1,9 @@
 """The router's vocabulary: workers, requests, load and choices. Values only."""
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Role(StrEnum):
@@ -23,6 +25,7 @@ class Endpoint:
     """One worker. `name` is unique; `revision` is its rollout: only workers of one revision may hand over.
 
     `gpu` and `topology` (a zone, rack or host) may be unknown; `cost` is relative, per worker and hour.
+    `bootstrap_port` is where decode workers find a prefill worker; 0 is the engine's usual one.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Endpoint:
     gpu: str = ""
     topology: str = ""
     cost: float = 1.0
+    bootstrap_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class RequestInfo:
 
     `prefix` holds chained hashes of the prompt's leading blocks of text: equal prompts share their first ones.
     `session` names a conversation or an agent's program, `adapter` a LoRA adapter; empty is none.
+    `needs_local` names what the request asks for that its engine cannot do over a hand-over; empty is nothing.
     """
 
     request_id: str
@@ -57,6 +62,7 @@ class RequestInfo:
     session: str = ""
     adapter: str = ""
     prefix: tuple[int, ...] = ()
+    needs_local: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,24 @@ IDLE = Load()
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What one worker last said of itself. None is what its engine does not tell.
+
+    `kv_used` is the share of KV blocks in use, 0 to 1; `kv_tokens` how many tokens fit in all of them;
+    `backlog_tokens` the prompt tokens that it took on and has not computed yet. `fresh`: not overdue.
+    """
+
+    running: int = 0
+    waiting: int = 0
+    backlog_tokens: int | None = None
+    kv_used: float | None = None
+    kv_tokens: int | None = None
+    adapters: frozenset[str] | None = None
+    draining: bool = False
+    fresh: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Where a request could run. `prefill` None: both phases on `decode`."""
 
@@ -80,6 +104,33 @@ class Pair:
     @property
     def workers(self) -> tuple[Endpoint, ...]:
         return (self.decode,) if self.prefill is None else (self.prefill, self.decode)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a pair would give a request, in seconds. `queue`, `prefill` and `transfer` are parts of `ttft`.
+
+    `interference`: how long all streams together stand still on the worker that computes the prompt.
+    """
+
+    ttft: float
+    tpot: float
+    transfer: float = 0.0
+    queue: float = 0.0
+    prefill: float = 0.0
+    interference: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """The wait of this request and of the streams that it holds up."""
+        return self.ttft + self.interference
+
+
+class Objective(NamedTuple):
+    """What the requests of a class are promised, in seconds; infinite where nothing is."""
+
+    ttft: float = math.inf
+    tpot: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

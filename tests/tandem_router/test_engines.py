@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 
 from tandem_router.engines import ENGINES
-from tandem_router.engines.base import ReleaseCall
+from tandem_router.engines.base import Pairing, ReleaseCall
 from tandem_router.json_body import JsonBody, parse_object
+from tandem_router.types import Endpoint, Role
 
 VLLM, NATIVE = ENGINES["vllm"], ENGINES["native"]
+PREFILL = Endpoint("p", "10.0.0.7", 8100, Role.PREFILL, "prefill", "vllm", "m", "1")
+PAIRING = Pairing("req-1", 2**62 + 1, PREFILL)
 PARAMS = {
     "do_remote_prefill": True,
     "do_remote_decode": False,
@@ -41,7 +44,7 @@ def test_the_prefill_leg_asks_for_one_token_and_keeps_the_rest(engine: Any) -> N
     request = body(
         max_tokens=50, stream=True, stream_options={"include_usage": True}, min_tokens=9, top_k=3, odd=[1]
     )
-    leg = json.loads(engine.prepare_prefill(request))
+    leg = json.loads(engine.prepare_prefill(request, PAIRING).body)
     params = leg.pop("kv_transfer_params")
     assert leg == {"model": "m", "prompt": "hi", "max_tokens": 1, "stream": False, "top_k": 3, "odd": [1]}
     assert params["do_remote_decode"] is True
@@ -52,21 +55,21 @@ def test_the_prefill_leg_asks_for_one_token_and_keeps_the_rest(engine: Any) -> N
 
 
 def test_max_completion_tokens_is_limited_where_it_is_used() -> None:
-    leg = json.loads(VLLM.prepare_prefill(body(max_completion_tokens=50)))
+    leg = json.loads(VLLM.prepare_prefill(body(max_completion_tokens=50), PAIRING).body)
     assert (leg["max_tokens"], leg["max_completion_tokens"]) == (1, 1)
-    assert "max_completion_tokens" not in json.loads(VLLM.prepare_prefill(body()))
+    assert "max_completion_tokens" not in json.loads(VLLM.prepare_prefill(body(), PAIRING).body)
 
 
 def test_the_decode_leg_is_the_request_with_the_params() -> None:
     request = body(max_tokens=50, min_tokens=2, seed=9007199254740993)
-    leg = json.loads(VLLM.prepare_decode(request, PARAMS))
+    leg = json.loads(VLLM.prepare_decode(request, PAIRING, PARAMS).body)
     assert leg == {**dict(request), "kv_transfer_params": PARAMS}
-    assert VLLM.prepare_decode(request, None) == request.encode()
+    assert VLLM.prepare_whole(request).body == request.encode()
 
 
 @pytest.mark.parametrize("options", [None, {"include_usage": False, "continuous_usage_stats": True}])
 def test_a_stream_is_always_asked_for_usage(options: Any) -> None:
-    leg = json.loads(VLLM.prepare_decode(body(stream=True, stream_options=options), None))
+    leg = json.loads(VLLM.prepare_whole(body(stream=True, stream_options=options)).body)
     assert leg["stream_options"] == {**(options or {}), "include_usage": True}
 
 

@@ -8,7 +8,9 @@ from tandem_router.engines.vllm import Vllm
 
 
 class Native(Vllm):
-    def release(self, params: Mapping[str, Any], /) -> ReleaseCall | None:
+    verifies = True
+
+    def release(self, params: Mapping[str, Any]) -> ReleaseCall | None:
         host, port, handle = (params.get(f"remote_{key}") for key in ("host", "port", "request_id"))
         if isinstance(host, str) and type(port) is int and 0 < port < 65536 and isinstance(handle, str):
             return ReleaseCall(host, port, handle)
