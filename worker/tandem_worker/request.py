@@ -42,12 +42,16 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt to run. `hold_kv`: keep its blocks under a handle when it finishes (the prefill leg)."""
+    """One prompt to run. `hold_kv`: keep its blocks under a handle when it finishes (the prefill leg).
+
+    `num_resumed`: the last tokens of the prompt are output of another worker, and sampling goes on after it.
+    """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     hold_kv: bool = False
+    num_resumed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ def sample(logits: Tensor, sequences: Sequence[Seq]) -> list[SampledToken]:
     if rows:
         drawn = [sequences[row] for row in rows]
         scores = cut(adjusted[rows], [seq.sampling for seq in drawn])
-        seeds, positions = [seq.seed for seq in drawn], [seq.num_output_tokens for seq in drawn]
+        seeds, positions = [seq.seed for seq in drawn], [seq.num_generated_tokens for seq in drawn]
         chosen[rows] = (scores + gumbel_noise(seeds, positions, logits.shape[1], logits.device)).argmax(
             dim=-1
         )
@@ -59,12 +59,12 @@ def cut(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
 
 
 def _penalize_row(row: Tensor, seq: Seq) -> None:
-    params, num_prompt = seq.sampling, seq.num_prompt_tokens
+    params = seq.sampling
     if params.repetition_penalty != 1.0:
         seen = _counts(seq.token_ids, row) > 0
         penalty = torch.where(row > 0, 1 / params.repetition_penalty, params.repetition_penalty)
         row.copy_(torch.where(seen, row * penalty, row))
-    counts = _counts(seq.token_ids[num_prompt:], row)
+    counts = _counts(seq.token_ids[seq.num_tokens - seq.num_generated_tokens :], row)
     row -= params.frequency_penalty * counts + params.presence_penalty * (counts > 0)
 
 

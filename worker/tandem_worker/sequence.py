@@ -48,6 +48,11 @@ class Sequence:
         return len(self.token_ids) - len(self.request.prompt_token_ids)
 
     @property
+    def num_generated_tokens(self) -> int:
+        """Output tokens with those of a worker before this one: the position that sampling is at."""
+        return self.num_output_tokens + self.request.num_resumed
+
+    @property
     def num_pending_tokens(self) -> int:
         """Tokens whose KV is not computed. A decoding sequence has one: its newest."""
         return len(self.token_ids) - self.num_computed_tokens

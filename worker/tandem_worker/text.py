@@ -41,6 +41,12 @@ class TextAssembler:
         self._eos_token_ids = eos_token_ids
         self._num_output_tokens = 0
 
+    def replay(self, token_ids: Sequence[int]) -> None:
+        """Takes in the first tokens of an answer that another worker began and has said the text of."""
+        for token_id in token_ids:
+            self._stops.push(self._detokenizer.push(token_id))
+        self._num_output_tokens += len(token_ids)
+
     def push(self, output: StepOutput) -> Delta:
         self._num_output_tokens += 1
         stopped_by_token = output.finish_reason is FinishReason.STOP

@@ -56,6 +56,30 @@ class Header:
         }
 
 
+class TokenIds:
+    """What `return_token_ids` shows: the prompt's ids once, and those of tokens that no chunk has shown yet.
+
+    `prompt` None: nobody asked, all is null. `resumed`: output of another worker, which has shown it.
+    """
+
+    def __init__(self, prompt: Sequence[int] | None, resumed: Sequence[int] = ()) -> None:
+        self.resumed = resumed
+        self._prompt = prompt
+        self._wanted = prompt is not None
+        self._unseen: list[int] = []
+
+    def add(self, *deltas: Delta) -> None:
+        self._unseen += [delta.token_id for delta in deltas]
+
+    def take(self) -> list[int] | None:
+        taken, self._unseen = self._unseen, []
+        return taken if self._wanted else None
+
+    def take_prompt(self) -> list[int] | None:
+        taken, self._prompt = self._prompt, None
+        return None if taken is None else list(taken)
+
+
 class Answer(Protocol):
     """One endpoint's way to say what was generated."""
 
@@ -70,15 +94,20 @@ class Answer(Protocol):
 class CompletionAnswer:
     """/v1/completions. Log-probabilities count their text offsets from the start of the answer."""
 
-    def __init__(self, header: Header, tokenizer: Tokenizer) -> None:
+    def __init__(self, header: Header, tokenizer: Tokenizer, ids: TokenIds) -> None:
         self._header = header
         self._tokenizer = tokenizer
-        self._num_characters = 0
+        self._ids = ids
+        self._num_characters: int | None = None
 
     def chunks(self, delta: Delta) -> list[JsonObject]:
+        self._ids.add(delta)
         if not (delta.text or delta.finish_reason or delta.logprobs):
             return []
-        choice = self._choice([delta]) | {"prompt_token_ids": None, "token_ids": None}
+        choice = self._choice([delta]) | {
+            "prompt_token_ids": self._ids.take_prompt(),
+            "token_ids": self._ids.take(),
+        }
         chunk = self._header.chunk("text_completion", [choice])
         return [chunk | _ending(delta, self._header)]
 
@@ -86,36 +115,49 @@ class CompletionAnswer:
         return self._header.usage_chunk("text_completion", usage)
 
     def whole(self, deltas: Sequence[Delta], usage: Usage, kv_params: JsonObject | None) -> JsonObject:
-        choice = self._choice(deltas) | {"token_ids": None, "prompt_logprobs": None, "prompt_token_ids": None}
+        self._ids.add(*deltas)
+        choice = self._choice(deltas) | {
+            "token_ids": self._ids.take(),
+            "prompt_logprobs": None,
+            "prompt_token_ids": self._ids.take_prompt(),
+        }
         return self._header.whole("text_completion", choice, usage, kv_params)
 
     def _choice(self, deltas: Sequence[Delta]) -> JsonObject:
-        logprobs = completion_logprobs(deltas, self._tokenizer, self._num_characters)
-        self._num_characters += sum(len(token) for token in (logprobs or {}).get("tokens", ()))
         return {
             "index": 0,
             "text": "".join(delta.text for delta in deltas),
-            "logprobs": logprobs,
+            "logprobs": self._logprobs(deltas) if deltas[0].logprobs is not None else None,
             "finish_reason": deltas[-1].finish_reason,
             "stop_reason": deltas[-1].stop,
         }
 
+    def _logprobs(self, deltas: Sequence[Delta]) -> JsonObject | None:
+        if self._num_characters is None:
+            self._num_characters = sum(len(self._tokenizer.token_text(id_)) for id_ in self._ids.resumed)
+        logprobs = completion_logprobs(deltas, self._tokenizer, self._num_characters)
+        self._num_characters += sum(len(token) for token in (logprobs or {}).get("tokens", ()))
+        return logprobs
+
 
 class ChatAnswer:
-    """/v1/chat/completions. The role goes before the first token."""
+    """/v1/chat/completions. The role goes before the first token, unless the answer has begun elsewhere."""
 
-    def __init__(self, header: Header, tokenizer: Tokenizer) -> None:
+    def __init__(self, header: Header, tokenizer: Tokenizer, ids: TokenIds) -> None:
         self._header = header
         self._tokenizer = tokenizer
-        self._has_begun = False
+        self._ids = ids
+        self._has_begun = bool(ids.resumed)
 
     def chunks(self, delta: Delta) -> list[JsonObject]:
+        self._ids.add(delta)
         chunks = []
         if not self._has_begun:
             self._has_begun = True
             role = {"role": "assistant", "content": ""}
             opening = {"index": 0, "delta": role, "logprobs": None, "finish_reason": None}
-            chunks.append(self._header.chunk("chat.completion.chunk", [opening]))
+            prompt = {"prompt_token_ids": self._ids.take_prompt()}
+            chunks.append(self._header.chunk("chat.completion.chunk", [opening]) | prompt)
         if delta.text or delta.finish_reason or delta.logprobs:
             chunks.append(self._chunk(delta))
         return chunks
@@ -124,6 +166,7 @@ class ChatAnswer:
         return self._header.usage_chunk("chat.completion.chunk", usage)
 
     def whole(self, deltas: Sequence[Delta], usage: Usage, kv_params: JsonObject | None) -> JsonObject:
+        self._ids.add(*deltas)
         message = {
             "role": "assistant",
             "content": "".join(delta.text for delta in deltas),
@@ -138,9 +181,10 @@ class ChatAnswer:
             "logprobs": chat_logprobs(deltas, self._tokenizer),
             "finish_reason": deltas[-1].finish_reason,
             "stop_reason": deltas[-1].stop,
-            "token_ids": None,
+            "token_ids": self._ids.take(),
         }
-        return self._header.whole("chat.completion", choice, usage, kv_params)
+        whole = self._header.whole("chat.completion", choice, usage, kv_params)
+        return whole | {"prompt_token_ids": self._ids.take_prompt()}
 
     def _chunk(self, delta: Delta) -> JsonObject:
         choice: JsonObject = {
@@ -151,7 +195,7 @@ class ChatAnswer:
         }
         if delta.finish_reason is not None:
             choice["stop_reason"] = delta.stop
-        choice["token_ids"] = None
+        choice["token_ids"] = self._ids.take()
         return self._header.chunk("chat.completion.chunk", [choice]) | _ending(delta, self._header)
 
 

@@ -25,10 +25,19 @@ class Job:
     stop_strings: tuple[str, ...]
     source: ImportSource | None
 
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The prompt without the output of a worker before this one."""
+        return self.request.prompt_token_ids[: len(self.request.prompt_token_ids) - self.request.num_resumed]
+
+    @property
+    def resumed(self) -> tuple[int, ...]:
+        return self.request.prompt_token_ids[len(self.prompt) :]
+
 
 async def completion_job(body: CompletionBody, request_id: str, worker: Worker, tokenizer: Tokenizer) -> Job:
     """ApiError: the prompt does not fit, or is none."""
-    prompt = await _completion_prompt(body.prompt, worker, tokenizer)
+    prompt = _resumed(body, worker) or await _completion_prompt(body.prompt, worker, tokenizer)
     room = _room(prompt, worker, "prompt")
     max_tokens = min(DEFAULT_COMPLETION_TOKENS, room) if body.max_tokens is None else body.max_tokens
     return _job(body, request_id, prompt, max_tokens, body.logprobs, worker)
@@ -36,6 +45,22 @@ async def completion_job(body: CompletionBody, request_id: str, worker: Worker, 
 
 async def chat_job(body: ChatBody, request_id: str, worker: Worker, tokenizer: Tokenizer) -> Job:
     """ApiError: the conversation does not fit, or the template refuses it."""
+    prompt = _resumed(body, worker) or await _chat_prompt(body, tokenizer)
+    room = _room(prompt, worker, "messages")
+    limit = body.max_completion_tokens or body.max_tokens
+    num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    return _job(body, request_id, prompt, room if limit is None else limit, num_logprobs, worker)
+
+
+def _resumed(body: CommonBody, worker: Worker) -> tuple[int, ...]:
+    if body.resume is None:
+        return ()
+    token_ids = (*body.resume.prompt_token_ids, *body.resume.token_ids)
+    _check_vocabulary(token_ids, worker, "resume")
+    return token_ids
+
+
+async def _chat_prompt(body: ChatBody, tokenizer: Tokenizer) -> tuple[int, ...]:
     if tokenizer.chat_template is None:
         raise invalid("this model has no chat template: use /v1/completions", param="messages")
     try:
@@ -46,11 +71,7 @@ async def chat_job(body: ChatBody, request_id: str, worker: Worker, tokenizer: T
         )
     except ChatTemplateError as error:
         raise invalid(str(error), param="messages") from error
-    prompt = await _encode(text, tokenizer, add_special_tokens=False, param="messages")
-    room = _room(prompt, worker, "messages")
-    limit = body.max_completion_tokens or body.max_tokens
-    num_logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    return _job(body, request_id, prompt, room if limit is None else limit, num_logprobs, worker)
+    return await _encode(text, tokenizer, add_special_tokens=False, param="messages")
 
 
 def _job(
@@ -77,7 +98,8 @@ def _job(
     source = params.source(len(prompt), prompt_digest(prompt)) if params is not None else None
     if source is not None and source.seed is not None:
         _check_vocabulary([source.seed.token_id], worker, "kv_transfer_params.first_token_ids")
-    request = Request(request_id, prompt, sampling, hold_kv=is_prefill_leg)
+    num_resumed = len(body.resume.token_ids) if body.resume is not None else 0
+    request = Request(request_id, prompt, sampling, hold_kv=is_prefill_leg, num_resumed=num_resumed)
     return Job(request, tuple(body.stop), source)
 
 

@@ -1,5 +1,6 @@
 """/v1/completions and /v1/chat/completions: run the job, say it whole or as a stream."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +12,7 @@ from aiohttp import web
 from tandem_worker.kv_params import answer_params
 from tandem_worker.output_stream import OutputStream
 from tandem_worker.request import SeedToken
-from tandem_worker.server.answers import Answer, ChatAnswer, CompletionAnswer, Header, Usage
+from tandem_worker.server.answers import Answer, ChatAnswer, CompletionAnswer, Header, TokenIds, Usage
 from tandem_worker.server.body import parse_object, read_body, validate
 from tandem_worker.server.errors import ApiError, to_api_error
 from tandem_worker.server.job import Job, chat_job, completion_job
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 B = TypeVar("B", bound=CommonBody)
 MakeJob = Callable[[B, str, Worker, Tokenizer], Awaitable[Job]]
-MakeAnswer = Callable[[Header, Tokenizer], Answer]
+MakeAnswer = Callable[[Header, Tokenizer, TokenIds], Answer]
 
 
 async def completions(request: web.Request) -> web.StreamResponse:
@@ -49,9 +50,9 @@ async def _handle(
         raise ApiError(404, message, code="model_not_found", param="model")
     response_id = f"{prefix}-{request_id(request)}"
     job = await make_job(body, f"{response_id}-{uuid4().hex[:8]}", ready.worker, ready.tokenizer)
-    answer = make_answer(
-        Header(response_id, int(time.time()), body.model, ready.fingerprint), ready.tokenizer
-    )
+    header = Header(response_id, int(time.time()), body.model, ready.fingerprint)
+    ids = TokenIds(job.prompt if body.return_token_ids else None, job.resumed)
+    answer = make_answer(header, ready.tokenizer, ids)
     async with ready.worker.run(job.request, job.source) as outputs:
         if body.stream:
             return await _stream(request, job, _deltas(job, outputs, ready), answer, body.includes_usage)
@@ -60,11 +61,13 @@ async def _handle(
 
 async def _deltas(job: Job, outputs: OutputStream, ready: Ready) -> AsyncIterator[Delta]:
     """Ends with the delta that has a finish reason, which may come before the engine's own end."""
-    worker, prompt = ready.worker, job.request.prompt_token_ids
-    assembler = TextAssembler(ready.tokenizer, prompt, job.stop_strings, worker.eos_token_ids)
+    worker, resumed = ready.worker, job.resumed
+    assembler = TextAssembler(ready.tokenizer, job.prompt, job.stop_strings, worker.eos_token_ids)
+    if resumed:
+        await asyncio.to_thread(assembler.replay, resumed)  # long answers would keep other streams waiting
     async for output in outputs:
         delta = assembler.push(output)
-        if delta.num_output_tokens == 1 and job.source is None:
+        if delta.num_output_tokens == len(resumed) + 1 and job.source is None:
             worker.metrics.prefix_hit(delta.num_cached_tokens)
         yield delta
         if delta.finish_reason is not None:
@@ -115,4 +118,4 @@ async def _keep(job: Job, deltas: list[Delta], ready: Ready) -> dict[str, Any]:
 def _usage(job: Job, last: Delta) -> Usage:
     """On a decode leg, cached is what the prefill worker had cached: all else was computed there."""
     num_cached = last.num_cached_tokens if job.source is None else job.source.num_cached_tokens
-    return Usage(len(job.request.prompt_token_ids), last.num_output_tokens, num_cached)
+    return Usage(len(job.prompt), last.num_output_tokens, num_cached)

@@ -22,6 +22,15 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
+class Resume(BaseModel):
+    """An answer that another worker began: ids stand for the prompt, `max_tokens` counts what is to come."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    prompt_token_ids: Annotated[list[TokenId], Field(min_length=1)]
+    token_ids: Annotated[list[TokenId], Field(min_length=1)]
+
+
 class CommonBody(BaseModel):
     """What chat and text completions share. None stands for the default, as OpenAI clients send it."""
 
@@ -43,6 +52,8 @@ class CommonBody(BaseModel):
     stop: Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] = []
     stop_token_ids: Annotated[list[TokenId], Field(max_length=256)] | None = None
     ignore_eos: bool | None = None
+    return_token_ids: bool | None = None
+    resume: Resume | None = None
     kv_transfer_params: KvTransferParams | None = None
 
     unsupported: ClassVar[tuple[str, ...]] = (
