@@ -1,142 +1,140 @@
-"""A JSON object that is parsed once and edited by splicing: what is not named stays byte for byte as it was.
+"""A JSON object that is parsed once and edited by splicing: what is not named keeps its bytes.
 
-Rebuilding a body would lose integer precision, number spelling and key order somewhere, and costs more.
+Rebuilding a body would lose integer precision or number spelling somewhere, and costs more.
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-_WS = r"[ \t\n\r]*"
-_SPACE = re.compile(_WS)
-_OPEN = re.compile(rf"{_WS}\{{{_WS}")
-_COLON = re.compile(rf"{_WS}:{_WS}")
-_SIMPLE_KEY = re.compile(rf'"([^"\\\x00-\x1f]*)"{_WS}:{_WS}')
-_SEPARATOR = re.compile(rf"{_WS}(?:(,){_WS}|\}})")
+import msgspec
+
+_members_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_value_of = msgspec.json.Decoder().decode
+_key_text = msgspec.json.Encoder().encode
 
 
 class BodyError(ValueError):
     """The body is not one JSON object with unique keys."""
 
 
-def _refuse_constant(name: str) -> Any:
-    raise BodyError(f"{name} is not JSON")
+class Member(NamedTuple):
+    """A value in JSON, and the value itself."""
 
-
-_decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One `"key": value` of the top level: its text, and the parsed value."""
-
-    text: str
+    raw: bytes
     value: Any
 
 
 class JsonBody(Mapping[str, Any]):
-    """Top-level keys to parsed values; `edited` gives the bytes of a changed copy."""
+    """Top-level keys to values, read when asked for; `encode` gives the bytes."""
 
-    __slots__ = ("_members",)
+    __slots__ = ("_raw", "_values")
 
-    def __init__(self, members: dict[str, Member]) -> None:
-        self._members = members
+    def __init__(self, raw: dict[str, msgspec.Raw | bytes], values: dict[str, Any] | None = None) -> None:
+        self._raw = raw
+        self._values = {} if values is None else values
 
     def __getitem__(self, key: str) -> Any:
-        return self._members[key].value
+        """Raises BodyError for a number that no value can hold."""
+        values = self._values
+        if key not in values:
+            try:
+                values[key] = _value_of(self._raw[key])
+            except (ValueError, RecursionError) as error:
+                raise BodyError(f"{key} cannot be read: {error}") from error
+        return values[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._raw
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
+        return iter(self._raw)
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._raw)
+
+    def raw(self, key: str) -> msgspec.Raw | bytes:
+        """The value of `key` as it was written."""
+        return self._raw[key]
 
     def without(self, *keys: str) -> "JsonBody":
-        return JsonBody({key: member for key, member in self._members.items() if key not in keys})
+        return JsonBody(_left(self._raw, keys), _left(self._values, keys))
 
     def with_members(self, members: Mapping[str, Member]) -> "JsonBody":
         """A copy with these members, each in its old place or at the end."""
-        return JsonBody({**self._members, **members})
+        raw, values = self._raw.copy(), self._values.copy()
+        for key, member in members.items():
+            raw[key], values[key] = member
+        return JsonBody(raw, values)
 
     def with_values(self, values: Mapping[str, Any]) -> "JsonBody":
         return self.with_members(new_members(values))
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: member.value for key, member in self._members.items()}
+        return {key: self[key] for key in self._raw}
 
     def encode(self) -> bytes:
-        text = "{" + ", ".join([member.text for member in self._members.values()]) + "}"
-        return text.encode("utf-8")
+        parts: list[bytes | msgspec.Raw] = []
+        before = b"{"
+        for key, raw in self._raw.items():
+            parts += (before, _key_text(key), b": ", raw)
+            before = b", "
+        parts.append(b"}" if parts else b"{}")
+        return b"".join(parts)
 
 
 def new_members(values: Mapping[str, Any]) -> dict[str, Member]:
-    return {key: Member(f"{json.dumps(key)}: {json.dumps(value)}", value) for key, value in values.items()}
+    return {key: Member(json.dumps(value).encode(), value) for key, value in values.items()}
 
 
 def parse_object(data: bytes) -> JsonBody:
     """Parses one JSON object. Raises BodyError for anything else, with the place where there is one.
 
-    Refused too: a key twice at the top level, NaN and infinities, numbers of thousands of digits, and nesting
-    that is deeper than the interpreter's stack.
+    Refused too: a key twice at the top level, NaN and infinities, and nesting deeper than the
+    interpreter's stack.
     """
     try:
-        text = data.decode("utf-8")
-        return JsonBody(_members_of(text))
+        if not data.isascii():
+            data.decode()
+        raw: dict[str, msgspec.Raw | bytes] = _members_of(data)
     except UnicodeDecodeError as error:
         raise BodyError(f"the body is not UTF-8 (byte {error.start})") from error
-    except json.JSONDecodeError as error:
-        raise BodyError(f"{error.msg} at line {error.lineno}, column {error.colno}") from error
+    except msgspec.ValidationError as error:
+        raise BodyError("the body must be a JSON object") from error
+    except msgspec.DecodeError as error:
+        raise BodyError(str(error)) from error
     except RecursionError as error:
         raise BodyError("the body is nested too deeply") from error
-    except BodyError:
-        raise
-    except ValueError as error:
-        raise BodyError("a number in the body has too many digits") from error
+    if not _accounts_for(raw, len(data)):
+        _refuse_repeats(data)
+    return JsonBody(raw)
 
 
-def _members_of(text: str) -> dict[str, Member]:
-    start = _OPEN.match(text)
-    if start is None:
-        raise BodyError("the body must be a JSON object")
-    members: dict[str, Member] = {}
-    position = start.end()
-    if text[position : position + 1] == "}":
-        position += 1
-    else:
-        position = _fill(text, position, members)
-    if _SPACE.fullmatch(text, position) is None:
-        raise json.JSONDecodeError("Extra data", text, position)
-    return members
+def _accounts_for(raw: Mapping[str, msgspec.Raw | bytes], size: int) -> bool:
+    """Whether the members are the whole text, written as JSON writers do: then no key was there twice."""
+    count = len(raw)
+    punctuation = 2 + 3 * count + max(0, count - 1)
+    compact = punctuation + sum(map(len, raw)) + sum(map(len, raw.values()))
+    return size == compact or (count > 0 and size == compact + 2 * count - 1)
 
 
-def _fill(text: str, position: int, members: dict[str, Member]) -> int:
-    """Reads members from the first key on; returns the position after the closing brace."""
-    while True:
-        start = position
-        key, position = _key(text, position)
-        value, position = _decode(text, position)
-        if key in members:
+def _refuse_repeats(data: bytes) -> None:
+    """Raises BodyError for a key that is there twice at the top level; nested ones are the engine's."""
+    last: list[str] = []
+
+    def remember(pairs: Iterable[tuple[str, Any]]) -> None:
+        last[:] = [key for key, _ in pairs]  # the outermost object is the last to be complete
+
+    try:
+        json.loads(data, object_pairs_hook=remember)
+    except (ValueError, RecursionError) as error:
+        raise BodyError(f"a number or the nesting of the body is out of bounds: {error}") from error
+    seen: set[str] = set()
+    for key in last:
+        if key in seen:
             raise BodyError(f"the key {key!r} appears twice")
-        members[key] = Member(text[start:position], value)
-        separator = _SEPARATOR.match(text, position)
-        if separator is None:
-            raise json.JSONDecodeError("Expecting ',' or '}'", text, position)
-        position = separator.end()
-        if separator[1] is None:
-            return position
+        seen.add(key)
 
 
-def _key(text: str, position: int) -> tuple[str, int]:
-    """A key, and where its value starts."""
-    simple = _SIMPLE_KEY.match(text, position)
-    if simple is not None:
-        return simple[1], simple.end()
-    if text[position : position + 1] != '"':
-        raise json.JSONDecodeError("Expecting a property name in double quotes", text, position)
-    key, position = _decode(text, position)
-    colon = _COLON.match(text, position)
-    if colon is None:
-        raise json.JSONDecodeError("Expecting ':'", text, position)
-    return key, colon.end()
+def _left(items: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: value for key, value in items.items() if key not in keys}

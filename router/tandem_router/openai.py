@@ -1,31 +1,54 @@
 """From the bytes of an OpenAI request to what the router needs of it. Pure."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+import msgspec
 
 from tandem_router.errors import ApiError, invalid
+from tandem_router.features import Feature, features_of, prompts_of
 from tandem_router.json_body import BodyError, JsonBody, parse_object
-from tandem_router.schema import ChatFields, CompletionFields
+from tandem_router.schema import ChatFields, CompletionFields, EmbeddingFields
 from tandem_router.types import RequestInfo
 
 BYTES_PER_TOKEN = 4
 """A usual value for English and byte-pair vocabularies: the router estimates, it does not tokenise."""
 
 _INTERNAL = frozenset(
-    {"kv_transfer_params", "ec_transfer_params", "disaggregated_params", "data_parallel_rank"}
+    {
+        "cache_hit_threshold",
+        "data_parallel_rank",
+        "disagg_prefill_dp_rank",
+        "disaggregated_params",
+        "ec_transfer_params",
+        "kv_transfer_params",
+        "lora_path",
+        "lora_request",
+        "request_id",
+        "rid",
+        "routed_dp_rank",
+    }
 )
 _INTERNAL_PREFIX = "bootstrap_"
 _NESTING = ("sampling_params", "extra_args", "vllm_xargs")
 
 
 class Api(StrEnum):
-    """An API of the router; the value is its path, here and at the workers."""
+    """An API of the workers; the value is its path, here and there."""
 
     CHAT = "/v1/chat/completions"
     COMPLETION = "/v1/completions"
+    EMBEDDING = "/v1/embeddings"
+
+
+class Asker(NamedTuple):
+    """What is known of who asks before the body is read; empty is not told."""
+
+    tenant: str = ""
+    service_class: str = ""
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +59,93 @@ class ParsedRequest:
     api: Api
     body: JsonBody
     wants_usage: bool
+    features: frozenset[Feature] = frozenset()
 
 
-def parse_request(api: Api, data: bytes, request_id: str) -> ParsedRequest:
+_ANYONE = Asker()
+_DECODE: dict[Api, Callable[[bytes], ChatFields | CompletionFields | EmbeddingFields]] = {
+    Api.CHAT: msgspec.json.Decoder(ChatFields).decode,
+    Api.COMPLETION: msgspec.json.Decoder(CompletionFields).decode,
+    Api.EMBEDDING: msgspec.json.Decoder(EmbeddingFields).decode,
+}
+
+
+def parse_request(api: Api, data: bytes, request_id: str, asker: Asker = _ANYONE) -> ParsedRequest:
     """Checks and strips a body. Raises ApiError (400) with the field that is wrong."""
     try:
         body = strip_internal(parse_object(data))
     except BodyError as error:
         raise invalid(f"invalid JSON: {error}", code="invalid_json") from error
-    fields = _validate(api, body)
-    stream = fields.stream or False
-    if fields.stream_options is not None and not stream:
+    try:
+        fields = _DECODE[api](data)
+    except msgspec.ValidationError as error:
+        raise _first_error(str(error)) from error
+    if isinstance(fields, EmbeddingFields):
+        prompts_of(fields.input, "input")
+        info = _info(request_id, fields.model, len(data) // BYTES_PER_TOKEN, False, None, fields.user, asker)
+        return ParsedRequest(info, api, body, True, frozenset({Feature.EMBEDDINGS}))
+    return _generation(api, body, fields, len(data) // BYTES_PER_TOKEN, request_id, asker)
+
+
+def _generation(
+    api: Api,
+    body: JsonBody,
+    fields: ChatFields | CompletionFields,
+    prompt_tokens: int,
+    request_id: str,
+    asker: Asker,
+) -> ParsedRequest:
+    stream, options = fields.stream or False, fields.stream_options
+    if options is not None and not stream:
         raise invalid("stream_options is only allowed when stream is true", "stream_options")
-    if isinstance(fields, ChatFields) and fields.top_logprobs and not fields.logprobs:
-        raise invalid("top_logprobs needs logprobs to be true", "top_logprobs")
-    info = RequestInfo(request_id, fields.model, _prompt_tokens(fields, len(data)), stream)
-    return ParsedRequest(info, api, body, bool(fields.stream_options and fields.stream_options.include_usage))
+    max_tokens, num_prompts = fields.max_tokens, 1
+    if isinstance(fields, ChatFields):
+        if fields.top_logprobs and not fields.logprobs:
+            raise invalid("top_logprobs needs logprobs to be true", "top_logprobs")
+        max_tokens = fields.max_completion_tokens or max_tokens
+    else:
+        prompts = prompts_of(fields.prompt, "prompt")
+        num_prompts, prompt_tokens = prompts.number, prompts.tokens or prompt_tokens
+    if max_tokens == 0 and not (isinstance(fields, CompletionFields) and fields.echo):
+        raise invalid("max_tokens: Expected `int` >= 1", "max_tokens")
+    session = fields.prompt_cache_key or fields.user
+    info = _info(request_id, fields.model, prompt_tokens, stream, max_tokens, session, asker)
+    wants_usage = options is not None and bool(options.include_usage)
+    return ParsedRequest(info, api, body, wants_usage, features_of(fields, num_prompts))
+
+
+def _info(
+    request_id: str,
+    model: str,
+    prompt_tokens: int,
+    stream: bool,
+    max_tokens: int | None,
+    session: str | None,
+    asker: Asker,
+) -> RequestInfo:
+    tenant, service_class, named = asker
+    return RequestInfo(
+        request_id,
+        model,
+        prompt_tokens,
+        stream,
+        max_tokens,
+        service_class or "default",
+        tenant,
+        named or session or "",
+    )
 
 
 def strip_internal(body: JsonBody) -> JsonBody:
-    """Drops what tells engines where KV comes from: clients could make workers call anywhere with it."""
+    """Drops what only routers tell engines: where KV comes from, ids that it is kept by, paths of adapters.
+
+    Clients could make workers call anywhere with it, read files, or take over the KV of others.
+    """
     named = [key for key in body if key in _INTERNAL or key.startswith(_INTERNAL_PREFIX)]
-    cleaned = {key: _strip_nested(body[key]) for key in _NESTING if key in body}
-    changed = {key: value for key, value in cleaned.items() if value != body[key]}
+    changed: dict[str, Any] = {}
+    for key in _NESTING:
+        if key in body and (cleaned := _strip_nested(body[key])) != body[key]:
+            changed[key] = cleaned
     if not named and not changed:
         return body
     return body.without(*named).with_values(changed)
@@ -74,25 +161,16 @@ def _strip_nested(value: Any) -> Any:
     }
 
 
-def _validate(api: Api, body: JsonBody) -> ChatFields | CompletionFields:
-    model = ChatFields if api is Api.CHAT else CompletionFields
-    try:
-        return model.model_validate(body.as_dict())
-    except ValidationError as error:
-        raise _first_error(error) from error
-
-
-def _first_error(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    param = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "missing":
+def _first_error(text: str) -> ApiError:
+    """From `Expected `int` >= 1 - at `$.max_tokens`` to an error that names the field."""
+    complaint, _, place = text.rpartition(" - at `$")
+    if not complaint:
+        complaint, place = text, ""
+    param = place.rstrip("`").replace("[", ".").replace("]", "").lstrip(".")
+    if complaint.startswith("Object missing required field `"):
+        field = complaint.split("`")[1]
+        param = f"{param}.{field}" if param else field
         return invalid(f"{param} is required", param, "missing_required_parameter")
-    if param in ("n", "best_of"):
-        return invalid(f"{param} must be 1", param, "unsupported_value")
-    return invalid(f"{param}: {first['msg'].removeprefix('Value error, ')}", param)
-
-
-def _prompt_tokens(fields: ChatFields | CompletionFields, body_bytes: int) -> int:
-    if isinstance(fields, CompletionFields) and isinstance(fields.prompt, list):
-        return len(fields.prompt)
-    return body_bytes // BYTES_PER_TOKEN
+    if param.startswith("stop."):
+        param = "stop"
+    return invalid(f"{param}: {complaint}", param)

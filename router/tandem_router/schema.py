@@ -1,84 +1,71 @@
 """What the router checks of a request body: known fields, their types and ranges. Unknown fields pass."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from msgspec import Meta, Raw, Struct
 
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
+NO_VALUE = Raw()
 
-Count = Annotated[int, Field(ge=1, le=_INT32)]
-Penalty = Annotated[float, Field(ge=-2, le=2)]
-Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Meta(ge=1, le=_INT32)]
+Limit = Annotated[int, Meta(ge=0, le=_INT32)]
+Logprobs = Annotated[int, Meta(ge=0, le=20)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Choices = Annotated[int, Meta(ge=1, le=128)]
+Text = Annotated[str, Meta(min_length=1)]
+TokenId = Annotated[int, Meta(ge=0, le=_INT64)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
-
-
-class StreamOptions(_Strict):
+class StreamOptions(Struct, gc=False):
     include_usage: bool | None = None
 
 
-class CommonFields(_Strict):
+class Message(Struct, gc=False):
+    role: Text
+
+
+class CommonFields(Struct, gc=False):
     """Fields of both APIs. None means absent: clients send null for what they leave out."""
 
     model: Text
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Literal[1] | None = None
-    max_tokens: Count | None = None
-    min_tokens: Annotated[int, Field(ge=0, le=_INT32)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=_INT32)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    n: Choices | None = None
+    max_tokens: Limit | None = None
+    min_tokens: Limit | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=_INT32)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
-    seed: Annotated[int, Field(ge=-_INT64 - 1, le=_INT64)] | None = None
-    stop: Any = None
-
-    @field_validator("stop")
-    @classmethod
-    def _stop_strings(cls, value: Any) -> Any:
-        strings = [value] if isinstance(value, str) else value
-        if strings is not None and not (
-            isinstance(strings, list)
-            and len(strings) <= 16
-            and all(isinstance(s, str) and s for s in strings)
-        ):
-            raise ValueError("must be a non-empty string or a list of at most 16 of them")
-        return value
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    seed: Annotated[int, Meta(ge=-_INT64 - 1, le=_INT64)] | None = None
+    stop: Text | Annotated[list[Text], Meta(max_length=16)] | None = None
+    user: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_logprobs: Raw = NO_VALUE
+    use_beam_search: bool | None = None
 
 
-class Message(_Strict):
-    role: Text
-
-
-class ChatFields(CommonFields):
-    messages: Annotated[list[Message], Field(min_length=1)]
+class ChatFields(CommonFields, kw_only=True, gc=False):
+    messages: Annotated[list[Message], Meta(min_length=1)]
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Logprobs | None = None
 
 
-class CompletionFields(CommonFields):
-    prompt: Any
-    best_of: Literal[1] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+class CompletionFields(CommonFields, kw_only=True, gc=False):
+    """`prompt` is a text, token ids, or a list of several such."""
 
-    @field_validator("prompt")
-    @classmethod
-    def _one_prompt(cls, value: Any) -> Any:
-        """One text, also as a list of one, or one list of token ids."""
-        if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | list):
-            value = value[0]
-        if isinstance(value, list) and value and isinstance(value[0], str | list):
-            raise ValueError("must be one prompt: send several prompts as several requests")
-        if not isinstance(value, str | list):
-            raise ValueError("must be a string or a list of token ids")
-        if not value:
-            raise ValueError("must not be empty")
-        if isinstance(value, list) and not all(type(token) is int and token >= 0 for token in value):
-            raise ValueError("must be a string or a list of token ids")
-        return value
+    prompt: Raw
+    best_of: Choices | None = None
+    echo: bool | None = None
+    logprobs: Logprobs | None = None
+    suffix: str | None = None
+
+
+class EmbeddingFields(Struct, gc=False):
+    model: Text
+    input: Raw
+    user: str | None = None

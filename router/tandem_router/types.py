@@ -156,12 +156,14 @@ class Constraint:
 
     `avoid`: workers that failed by themselves, never taken again.
     `shun`: workers of a pair that failed together, either may be to blame: taken if nothing else is left.
-    `local_only`: no hand-over any more.
+    `local_only`: no hand-over any more. `held`: the prefill worker that holds the prompt's KV already, so only
+    hand-overs from it are of use; empty is none.
     """
 
     avoid: frozenset[str] = frozenset()
     shun: frozenset[str] = frozenset()
     local_only: bool = False
+    held: str = ""
 
 
 UNCONSTRAINED = Constraint()

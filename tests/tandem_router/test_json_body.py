@@ -51,25 +51,47 @@ def test_empty_object_can_be_filled() -> None:
     [
         (b'{"a": 1, "a": 2}', "'a' appears twice"),
         (b'{"a": 1, "\\u0061": 2}', "'a' appears twice"),
+        (b'{"a": 1 , "b": 2, "a": 2}', "'a' appears twice"),
         (b"[1]", "must be a JSON object"),
-        (b"", "must be a JSON object"),
-        (b'{"a": 1', "line 1, column 8"),
-        (b'{"a" 1}', "Expecting ':'"),
-        (b'{"a": }', "Expecting value"),
-        (b'{"a": 1,}', "property name"),
-        (b'{"a": 1} x', "Extra data"),
-        (b"{'a': 1}", "property name"),
-        (b'{"a": NaN}', "NaN is not JSON"),
-        (b'{"a": [-Infinity]}', "-Infinity is not JSON"),
+        (b"", "truncated"),
+        (b'{"a": 1', "truncated"),
+        (b'{"a" 1}', "expected ':'"),
+        (b'{"a": }', "byte 6"),
+        (b'{"a": 1,}', "trailing comma"),
+        (b'{"a": 1} x', "trailing characters"),
+        (b"{'a': 1}", "byte 1"),
+        (b'{"a": NaN}', "byte 6"),
+        (b'{"a": [-Infinity]}', "byte 8"),
         (b'{"a": "\xff"}', "not UTF-8"),
-        (b'{"a": "\n"}', "control character"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "too many digits"),
+        (b'{"a": "\n"}', "byte 7"),
         (b'{"a": ' + b"[" * 100_000 + b"}", "nested too deeply"),
     ],
 )
 def test_what_is_not_one_object_is_refused(data: bytes, complaint: str) -> None:
     with pytest.raises(BodyError, match=complaint.replace("(", r"\(")):
         parse_object(data)
+
+
+def test_a_number_that_nobody_reads_passes() -> None:
+    long = b"9" * 5000
+    body = parse_object(b'{"a": ' + long + b', "b": 1e999, "c": 1}')
+    assert long in body.without("c").encode()
+    with pytest.raises(BodyError, match="b cannot be read"):
+        body["b"]
+
+
+@given(st.dictionaries(KEYS, st.integers(0, 9), min_size=1, max_size=4), st.booleans(), st.data())
+@settings(max_examples=80)
+def test_a_key_twice_is_refused_or_gone(values: dict[str, int], compact: bool, data: st.DataObject) -> None:
+    """An engine must never see another value than the router did."""
+    twice = data.draw(st.sampled_from(sorted(values)))
+    comma, colon = (",", ":") if compact else (", ", ": ")
+    members = [f"{json.dumps(key)}{colon}{value}" for key, value in [*values.items(), (twice, 7)]]
+    try:
+        body = parse_object(("{" + comma.join(members) + "}").encode())
+    except BodyError:
+        return
+    assert body.encode().decode().count(json.dumps(twice) + ": ") == 1
 
 
 @given(st.binary(max_size=40) | st.text('{}[]",:0e-.\\tna ', max_size=30).map(str.encode))
@@ -80,7 +102,7 @@ def test_agrees_with_the_standard_parser_on_what_is_json(data: bytes) -> None:
     except ValueError:
         expected = None
     try:
-        body = dict(parse_object(data))
+        body = parse_object(data).as_dict()
     except BodyError:
         return
     assert body == expected

@@ -1,0 +1,41 @@
+"""What each engine cannot do over a hand-over, though one of its workers alone can. Data.
+
+Seen in the engines' code and issues: KV is handed over for one sequence (n, batched prompts, best_of, beam
+search), and a decode worker computes no logits for a prompt whose KV it pulled (prompt_logprobs, echo with
+logprobs).
+"""
+
+from collections.abc import Iterable
+
+from tandem_router.features import Feature
+
+_ONE_SEQUENCE = frozenset(
+    {
+        Feature.EMBEDDINGS,
+        Feature.N,
+        Feature.BEST_OF,
+        Feature.BEAM_SEARCH,
+        Feature.BATCH,
+        Feature.ECHO_LOGPROBS,
+        Feature.PROMPT_LOGPROBS,
+        Feature.SUFFIX,
+        Feature.NO_TOKENS,
+    }
+)
+LOCAL_ONLY: dict[str, frozenset[Feature]] = {
+    "native": _ONE_SEQUENCE,
+    "vllm": _ONE_SEQUENCE,
+    "sglang": _ONE_SEQUENCE,
+    "trtllm": _ONE_SEQUENCE | {Feature.ECHO},
+}
+
+
+def why_local(engines: Iterable[str], features: frozenset[Feature]) -> str:
+    """The feature for which a request must stay on one worker of these engines; empty if it need not."""
+    if not features:
+        return ""
+    for engine in engines:
+        kept = LOCAL_ONLY.get(engine.partition("-")[0], _ONE_SEQUENCE) & features
+        if kept:
+            return min(kept)
+    return ""
