@@ -1,0 +1,130 @@
+"""One request as it goes through its workers: kept account of, measured, and learned from."""
+
+from typing import TYPE_CHECKING
+
+from tandem_router.predict.prompts import Ticket, Work
+from tandem_router.predict.streams import Stream
+from tandem_router.predict.worker import Worker
+from tandem_router.types import Prediction, RequestInfo
+
+if TYPE_CHECKING:
+    from tandem_router.predict.forecaster import Forecaster
+
+_TOKENS_TO_TELL = 4
+"""A stream of fewer tokens says little of the time per token."""
+
+
+class Flight:
+    """One attempt: `prefilled`, `first_token`, `ended`, in this order, or `dropped` at any moment.
+
+    Clock times in seconds. `prefill` None: both phases on `decode`.
+    """
+
+    __slots__ = (
+        "_book",
+        "_cached",
+        "_chosen",
+        "_decode",
+        "_first",
+        "_prefill",
+        "_prefilled",
+        "_step",
+        "_stream",
+        "_ticket",
+        "_work",
+        "prediction",
+        "request",
+    )
+
+    def __init__(
+        self,
+        book: "Forecaster",
+        request: RequestInfo,
+        prefill: Worker | None,
+        decode: Worker,
+        work: Work,
+        cached: tuple[int, int],
+        prediction: Prediction | None,
+        now: float,
+    ) -> None:
+        self._book, self.request, self.prediction = book, request, prediction
+        self._prefill, self._decode, self._work = prefill, decode, work
+        self._cached = cached
+        self._chosen, self._prefilled, self._first, self._step = now, 0.0, 0.0, 0.0
+        self._ticket: Ticket | None = None
+        self._stream: Stream | None = None
+        side = prefill or decode
+        seconds = side.prefill_seconds(work)
+        if prefill is None and not request.stream:
+            decode.prompts.hide(seconds, now)
+            decode.stalled(seconds, now)
+            self._stream = decode.streams.begin(request.prompt_tokens, now)
+        else:
+            self._ticket = Ticket(work, seconds, now)
+            side.prompts.add(self._ticket)
+
+    def prefilled(self, now: float) -> None:
+        """The prefill worker has answered; the hand-over begins."""
+        self._close_ticket(self._prefill or self._decode, now)
+        self._prefilled = now
+        self._step = self._decode.step_now(now)
+        if not self.request.stream:
+            self._stream = self._decode.streams.begin(self.request.prompt_tokens, now)
+
+    def first_token(self, now: float) -> None:
+        """A stream's first token came."""
+        decode = self._decode
+        self._first = now
+        if self._ticket is not None:
+            decode.stalled(decode.prefill_seconds(self._work), now)
+            self._close_ticket(decode, now)
+        elif self._prefilled:
+            self._learn_transfer(now)
+        if self._stream is None:
+            self._stream = decode.streams.begin(self.request.prompt_tokens, now)
+        if self.prediction is not None:
+            self._book.ttft_errors(self.request.model).observe(self.prediction.ttft, now - self._chosen)
+
+    def ended(self, now: float, output_tokens: int | None = None) -> None:
+        """The last token came, `output_tokens` in all as the engine counted, None if it did not say."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            self.dropped(now)
+            return
+        seen = self._decode.streams.end(stream, now)
+        if output_tokens is None:
+            return
+        self._book.lengths.observe(self.request, output_tokens)
+        if seen is None or not self._first or output_tokens < _TOKENS_TO_TELL:
+            return
+        gaps = output_tokens - 1
+        self._decode.learn_step(seen, max(0.0, now - self._first - seen.stalled) / gaps, now)
+        if self.prediction is not None:
+            measured = (now - self._first) / gaps
+            self._book.tpot_errors(self.request.model).observe(self.prediction.tpot, measured)
+
+    def counted(self, prompt_tokens: int, cached_tokens: int) -> None:
+        """What the engine says of the prompt."""
+        self._book.hits(self.request.model).observe(
+            prompt_tokens, min(self._cached[0], prompt_tokens), cached_tokens
+        )
+
+    def dropped(self, now: float) -> None:
+        """The attempt failed, or the client left."""
+        if self._ticket is not None:
+            (self._prefill or self._decode).prompts.drop(self._ticket, now)
+            self._ticket = None
+        if self._stream is not None:
+            self._decode.streams.end(self._stream, now)
+            self._stream = None
+
+    def _close_ticket(self, worker: Worker, now: float) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None and (sample := worker.prompts.done(ticket, now)) is not None:
+            worker.learn_prefill(sample, now)
+
+    def _learn_transfer(self, now: float) -> None:
+        shared, seconds = self._decode.shared, now - self._prefilled
+        if seconds > 0 and shared.due("transfer", now):
+            tokens = self.request.prompt_tokens - self._cached[1]
+            shared.latency.transferred(tokens * shared.kv_bytes_per_token, seconds, self._step)
