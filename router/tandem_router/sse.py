@@ -11,6 +11,9 @@ _DATA = re.compile(rb"^data:[ \t]*(.*)$", re.MULTILINE)
 _ERROR = re.compile(rb'^data:[ \t]*\{\s*"error"\s*:', re.MULTILINE)
 _DONE = re.compile(rb"^data:[ \t]*\[DONE\]", re.MULTILINE)
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_DETAILS = re.compile(rb'"prompt_tokens_details"\s*:\s*(null|\{[^{}]*\})')
+_CACHED = re.compile(rb'"cached_tokens"\s*:\s*(\d{1,12})')
 _PROMPT_TOKENS = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,12})')
 _OUTPUT_TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,12})')
 
@@ -20,8 +23,11 @@ class SseError(ValueError):
 
 
 class Usage(NamedTuple):
+    """`cached_tokens`: those of the prompt that no worker had to compute; None where it was not told."""
+
     prompt_tokens: int
     output_tokens: int
+    cached_tokens: int | None = None
 
 
 def find_usage(data: bytes) -> Usage | None:
@@ -30,7 +36,24 @@ def find_usage(data: bytes) -> Usage | None:
     if start < 0:
         return None
     prompt, output = _PROMPT_TOKENS.search(data, start), _OUTPUT_TOKENS.search(data, start)
-    return Usage(int(prompt[1]), int(output[1])) if prompt and output else None
+    if not prompt or not output:
+        return None
+    cached = _CACHED.search(data, start)
+    return Usage(int(prompt[1]), int(output[1]), int(cached[1]) if cached else None)
+
+
+def with_cached_tokens(data: bytes, cached_tokens: int) -> bytes:
+    """An answer or event whose usage says this: a decode worker takes KV that it pulled for its own cache."""
+    opens = _USAGE.match(data, max(0, data.rfind(b'"usage"')))
+    if opens is None:
+        return data
+    details = _DETAILS.search(data, opens.end())
+    if details is None:
+        added = b'"prompt_tokens_details":{"cached_tokens":%d},' % cached_tokens
+        return data[: opens.end()] + added + data[opens.end() :]
+    told = json.loads(details[1]) or {}
+    value = json.dumps(told | {"cached_tokens": cached_tokens}, separators=(",", ":")).encode()
+    return data[: details.start(1)] + value + data[details.end(1) :]
 
 
 def split_events(data: bytes) -> list[bytes]:
@@ -82,32 +105,35 @@ def _payload(event: bytes) -> dict[str, Any]:
 
 
 class EventReader:
-    """Bytes of a stream in, whole events to forward out. Notes usage, the end, and an error on the way."""
+    """Bytes of a stream in, whole events to forward out. Notes usage, the end, and an error on the way.
 
-    __slots__ = ("_drop_usage", "_rest", "done", "error", "usage")
+    `cached_tokens`: what the client's usage shall say of the prompt; None leaves the worker's word.
+    """
 
-    def __init__(self, *, drop_usage: bool) -> None:
+    __slots__ = ("_drop_usage", "_rest", "cached_tokens", "done", "error", "usage")
+
+    def __init__(self, *, drop_usage: bool, cached_tokens: int | None = None) -> None:
         self._rest = b""
         self._drop_usage = drop_usage
+        self.cached_tokens = cached_tokens
         self.usage: Usage | None = None
         self.done = False
         self.error = False
 
     def feed(self, data: bytes) -> bytes:
         """What to forward now. Raises SseError when one event does not end within MAX_EVENT_BYTES."""
-        data = self._whole(data)
+        if self._rest or not data.endswith(b"\n\n"):
+            data = self._whole(data)
         if b'"error"' in data and _ERROR.search(data):
             self.error = True
         if b"[DONE]" in data and _DONE.search(data):
             self.done = True
-        if b'"usage"' not in data:
+        if b'"usage"' not in data or not _USAGE.search(data):
             return data
-        return b"".join([event for event in split_events(data) if not self._drops(event)])
+        return b"".join([self._noted(event) for event in split_events(data)])
 
     def _whole(self, data: bytes) -> bytes:
         """The events that are complete; the beginning of an unfinished one waits."""
-        if not self._rest and data.endswith(b"\n\n"):
-            return data
         data = self._rest + data
         end = _end_of_events(data)
         self._rest = data[end:]
@@ -115,9 +141,13 @@ class EventReader:
             raise SseError(f"an event is longer than {MAX_EVENT_BYTES} bytes")
         return data[:end]
 
-    def _drops(self, event: bytes) -> bool:
+    def _noted(self, event: bytes) -> bytes:
+        """The event as the client shall see it; empty if it only told the router the usage."""
         usage = find_usage(event)
         if usage is None:
-            return False
+            return event
+        if self.cached_tokens is not None:
+            event = with_cached_tokens(event, self.cached_tokens)
+            usage = usage._replace(cached_tokens=self.cached_tokens)
         self.usage = usage
-        return self._drop_usage and _NO_CHOICES.search(event) is not None
+        return b"" if self._drop_usage and _NO_CHOICES.search(event) is not None else event

@@ -16,6 +16,7 @@ from tandem_router.sse import (
     find_usage,
     opens_answer,
     split_events,
+    with_cached_tokens,
 )
 
 
@@ -136,3 +137,30 @@ def test_split_gives_back_every_byte() -> None:
     data = ROLE + TOKEN.replace(b"\n", b"\r\n") + DONE
     assert b"".join(split_events(data)) == data
     assert len(split_events(data)) == 3
+
+
+def test_a_usage_of_null_is_none() -> None:
+    sent = event({"choices": [{"text": "x"}], "usage": None})
+    forwarded, reader = read([sent], drop_usage=True)
+    assert forwarded == sent
+    assert reader.usage is None
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"prompt_tokens_details": None}, {"prompt_tokens_details": {"cached_tokens": 7, "audio": 1}}]
+)
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_cached_tokens_are_those_of_the_prefill_worker(told: dict[str, object], separators: object) -> None:
+    usage = {"prompt_tokens": 7, "total_tokens": 9, "completion_tokens": 2, **told}
+    text = '"usage": {"prompt_tokens_details": null}'
+    payload = {"choices": [{"text": text}], "usage": usage, "later": {"a": 1}}
+    data = b"data: " + json.dumps(payload, separators=separators).encode() + b"\n\n"  # type: ignore[arg-type]
+    reader = EventReader(drop_usage=False, cached_tokens=3)
+    changed = json.loads(reader.feed(data)[6:])
+    details = (told.get("prompt_tokens_details") or {}) | {"cached_tokens": 3}  # type: ignore[operator]
+    assert changed == payload | {"usage": usage | {"prompt_tokens_details": details}}
+    assert reader.usage == Usage(7, 2, 3)
+
+
+def test_an_answer_without_usage_stays_as_it_is() -> None:
+    assert with_cached_tokens(TOKEN, 3) == TOKEN
