@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tandem_router.pipeline import Candidates, candidates
+from tandem_router.candidates import Candidates, candidates
 from tandem_router.types import Endpoint
 
 
@@ -12,17 +12,23 @@ class Directory:
     def __init__(self, model: str = "") -> None:
         self._model = model
         self.endpoints: tuple[Endpoint, ...] = ()
+        self._ports: frozenset[tuple[str, int]] = frozenset()
         self.models: dict[str, Candidates] = {}
         self.publish(())
 
     def publish(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
+        self._ports = frozenset((e.address, e.port) for e in endpoints)
         names = {e.model for e in endpoints} | ({self._model} if self._model else set())
         self.models = {name: candidates(endpoints, name) for name in sorted(names)}
 
     def candidates(self, model: str) -> Candidates:
         """Every way to serve `model` now."""
         return self.models.get(model) or candidates((), model)
+
+    def knows(self, address: str, port: int) -> bool:
+        """Whether a worker serves there: the router calls no other."""
+        return (address, port) in self._ports
 
     def knows_address(self, address: str) -> bool:
         return any(e.address == address for e in self.endpoints)

@@ -7,8 +7,6 @@ import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 
-from aiohttp import web
-
 from tandem_router.engines import ENGINES
 from tandem_router.engines.base import Engine, Pairing
 from tandem_router.errors import ApiError, deadline_exceeded, no_worker, upstream_failed, workers_busy
@@ -39,8 +37,9 @@ from tandem_router.moves import (
 )
 from tandem_router.openai import ParsedRequest
 from tandem_router.pipeline import decide
+from tandem_router.policies import View
 from tandem_router.record import Record
-from tandem_router.reply import ClientLeftError, Reply
+from tandem_router.reply import Reply
 from tandem_router.runtime import Runtime
 from tandem_router.transfer import Phase, Transfer, start, step
 from tandem_router.types import NoChoice, Path
@@ -64,14 +63,14 @@ class Exchange:
 
     def __init__(self, runtime: Runtime, job: Job, record: Record, reply: Reply) -> None:
         self._runtime, self._job, self._record, self._reply = runtime, job, record, reply
-        self._clock = asyncio.get_running_loop().time
+        self._clock = runtime.clock
         self._held: tuple[str, ...] = ()
         self._stream: Stream | None = None
         self._answer: Answer | None = None
         self._pairing: Pairing | None = None
 
-    async def run(self) -> web.StreamResponse:
-        """Raises ApiError when no answer could be had, ClientLeftError when the client went away."""
+    async def run(self) -> None:
+        """Answers the client. Raises ApiError when no answer could be had; cancelled when the client left."""
         state, effects = start(self._job.deadline, stream=self._job.parsed.info.stream)
         try:
             while effects:
@@ -81,13 +80,12 @@ class Exchange:
                 if event is None:
                     break
                 state, effects = step(state, event, self._clock())
-        except (asyncio.CancelledError, ClientLeftError):
+        except asyncio.CancelledError:
             phase = Leg.PREFILL if state.phase is Phase.PREFILL else Leg.DECODE
             self._runtime.metrics.disconnected(self._record.model, phase)
             raise
         finally:
             self._clean_up(state)
-        return self._reply.response
 
     def _clean_up(self, state: Transfer) -> None:
         for effect in step(state, ClientGone(), self._clock())[1]:
@@ -116,7 +114,7 @@ class Exchange:
             case GiveUp(why):
                 raise _error(why, self._job.parsed.info.model)
             case BreakStream(failure):
-                await self._reply.last_words(failure)
+                self._reply.last_words(failure)
         return None
 
     def _choose(self, effect: Choose) -> Chosen:
@@ -129,7 +127,7 @@ class Exchange:
             request,
             # Looked up for each attempt: workers may have come and gone since.
             runtime.directory.candidates(request.model),
-            runtime.loads,
+            View(loads=runtime.loads),
             runtime.rng,
             policy=runtime.policy,
             constraint=effect.constraint,
@@ -156,7 +154,7 @@ class Exchange:
         body = engine.prepare_prefill(parsed.body, self._pairing).body
         sent = self._clock()
         self._answer = await ask(
-            self._runtime.session,
+            self._runtime.upstreams,
             LegRequest(Leg.PREFILL, choice.prefill, parsed.api, body, headers, effect.deadline),
         )
         self._record.prefilled = self._clock()
@@ -176,7 +174,7 @@ class Exchange:
             body = engine.prepare_decode(parsed.body, self._pairing, handle.params).body
         headers = self._headers(effect.attempt)
         opened = await open_decode(
-            self._runtime.session,
+            self._runtime.upstreams,
             LegRequest(Leg.DECODE, choice.decode, parsed.api, body, headers, effect.deadline),
             drop_usage=not parsed.wants_usage,
         )

@@ -5,23 +5,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
-import aiohttp
-from yarl import URL
-
+from tandem_router.http.head import ResponseHead
+from tandem_router.http.upstream import Call, ConnectError, Upstreams
 from tandem_router.moves import Failure, Kind, Leg
 from tandem_router.openai import Api
 from tandem_router.sse import EventReader, SseError, error_of, opens_answer, split_events
 from tandem_router.types import Endpoint
 
-CONNECT_SECONDS = 2.0
-KEEPALIVE_SECONDS = 3.0
-"""Below the 5 s after which uvicorn, in front of vLLM, closes an idle connection."""
 MAX_ANSWER_BYTES = 64 * 2**20
+MAX_HELD_BYTES = 256 * 2**10
+"""Of a stream, before its client is there to take it; then the worker waits."""
 
 _BUSY = frozenset({429, 503})
 _RETRIABLE = frozenset({408, 409, 410, 412, 424, 425})
-_IO_ERRORS = (aiohttp.ClientError, OSError, SseError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +47,6 @@ class LegRefusedError(Exception):
         self.answer = answer
 
 
-class Stream:
-    """A decode leg's stream from its first token on; `opening` holds the events up to and with it."""
-
-    __slots__ = ("_response", "opening", "reader")
-
-    def __init__(self, response: aiohttp.ClientResponse, reader: EventReader, opening: bytes) -> None:
-        self._response, self.reader, self.opening = response, reader, opening
-
-    async def read(self) -> bytes | None:
-        """What to forward next, possibly nothing yet; None at the end. Raises LegFailedError."""
-        try:
-            data = await self._response.content.readany()
-            return self.reader.feed(data) if data else None
-        except _IO_ERRORS as error:
-            raise _failed(Leg.DECODE, error) from error
-
-    def close(self) -> None:
-        """Closes the connection unless the stream has ended: that is how the worker learns of it."""
-        self._response.close()
-
-
 @dataclass(frozen=True, slots=True)
 class LegRequest:
     """What is sent: to whom, where, and until when (clock time) the answer must have begun."""
@@ -82,82 +59,195 @@ class LegRequest:
     deadline: float
 
 
-def new_session(max_connections: int) -> aiohttp.ClientSession:
-    """The connections to all workers: no cookies, no compression, no proxy from the environment."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=KEEPALIVE_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS),
-        headers={"content-type": "application/json", "accept-encoding": "identity"},
-        auto_decompress=False,
-    )
+class Sink(Protocol):
+    """Takes a stream's events on, whole ones, as they come."""
+
+    def write(self, piece: bytes, /) -> None: ...
 
 
-async def ask(session: aiohttp.ClientSession, request: LegRequest) -> Answer:
-    """The whole answer, which is a 200. Raises LegFailedError or LegRefusedError."""
-    try:
-        async with asyncio.timeout_at(request.deadline), _post(session, request) as response:
-            answer = await _read(response)
-    except (*_IO_ERRORS, TimeoutError) as error:
-        raise _failed(request.leg, error) from error
-    return _checked(request.leg, answer)
+class Stream(Call):
+    """A decode leg's stream from its first token on; `opening` holds the events up to and with it."""
+
+    __slots__ = ("_ended", "_error", "_finished", "_paused", "_sink", "opening", "reader")
+
+    def __init__(self, pool: Upstreams, deadline: float, reader: EventReader) -> None:
+        super().__init__(pool, deadline)
+        self.reader = reader
+        self.opening = b""
+        self._sink: Sink | None = None
+        self._finished: asyncio.Future[None] | None = None
+        self._ended = self._paused = False
+        self._error: Exception | None = None
+
+    def relay(self, sink: Sink, deadline: float) -> "asyncio.Future[None]":
+        """Passes what comes after `opening` on to `sink`, until the worker ends the stream.
+
+        The future raises LegFailedError when the stream breaks off or the deadline passes.
+        """
+        self.deadline = deadline
+        self._sink = sink
+        self._finished = self.pool.loop.create_future()
+        if self._paused:
+            self._paused = False
+            self.resume()
+        self._settle()
+        return self._finished
+
+    def data(self, piece: bytes) -> None:
+        events = self.reader.feed(piece)
+        if not events:
+            return
+        if self._sink is not None:
+            self._sink.write(events)
+            return
+        self.opening += events
+        if len(self.opening) > MAX_HELD_BYTES and not self._paused:
+            self._paused = True
+            self.pause()
+
+    def end(self) -> None:
+        self._ended = True
+        self._settle()
+
+    def failed(self, error: Exception) -> None:
+        self._ended, self._error = True, error
+        self._settle()
+
+    def pause(self) -> None:
+        if self.connection is not None and not self._ended:
+            self.connection.pause()
+
+    def resume(self) -> None:
+        if self.connection is not None and not self._ended:
+            self.connection.resume()
+
+    def _settle(self) -> None:
+        if self._finished is None or self._finished.done() or not self._ended:
+            return
+        if self._error is None:
+            self._finished.set_result(None)
+        else:
+            self._finished.set_exception(_failed(Leg.DECODE, self._error))
 
 
-async def open_decode(
-    session: aiohttp.ClientSession, request: LegRequest, *, drop_usage: bool
-) -> Stream | Answer:
-    """The decode leg: a stream that has shown its first token, or the whole answer. Raises as `ask` does.
+class _Whole(Call):
+    """Collects an answer."""
+
+    __slots__ = ("_leg", "_pieces", "_size", "_status", "_type", "future")
+
+    def __init__(self, pool: Upstreams, request: LegRequest) -> None:
+        super().__init__(pool, request.deadline)
+        self._leg = request.leg
+        self._pieces: list[bytes] = []
+        self._size = self._status = 0
+        self._type = ""
+        self.future: asyncio.Future[Answer | Stream] = pool.loop.create_future()
+
+    def head(self, head: ResponseHead) -> None:
+        self._status = head.status
+        self._type = head.headers.get("content-type", "application/octet-stream").partition(";")[0]
+
+    def data(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        if self._size > MAX_ANSWER_BYTES:
+            raise SseError(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
+
+    def end(self) -> None:
+        if not self.future.done():
+            self.future.set_result(Answer(self._status, self._type, b"".join(self._pieces)))
+
+    def failed(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class _Opening(_Whole):
+    """A decode leg before its first token: it becomes a stream, or stays a whole answer.
 
     A failed KV load is a 200 whose first event is an error, so nothing counts before the first good event.
     """
-    stream: Stream | None = None
-    response: aiohttp.ClientResponse | None = None
+
+    __slots__ = ("_reader", "_stream")
+
+    def __init__(self, pool: Upstreams, request: LegRequest, reader: EventReader) -> None:
+        super().__init__(pool, request)
+        self._reader = reader
+        self._stream: Stream | None = None
+
+    def head(self, head: ResponseHead) -> None:
+        super().head(head)
+        if head.status == 200 and self._type == "text/event-stream":
+            self._stream = Stream(self.pool, self.deadline, self._reader)
+
+    def data(self, piece: bytes) -> None:
+        stream = self._stream
+        if stream is None:
+            super().data(piece)
+            return
+        events = self._reader.feed(piece)
+        stream.opening += events
+        for event in split_events(events):
+            if (error := error_of(event)) is not None:
+                self.close()
+                self.failed(_error_event(error))
+                return
+            if opens_answer(event):
+                self._open(stream)
+                return
+
+    def end(self) -> None:
+        if self._stream is None:
+            super().end()
+        else:
+            self.failed(SseError("the stream ended before its first token"))
+
+    def _open(self, stream: Stream) -> None:
+        self.hand_to(stream)
+        if self.future.done():
+            stream.close()
+        else:
+            self.future.set_result(stream)
+
+
+async def ask(upstreams: Upstreams, request: LegRequest) -> Answer:
+    """The whole answer, which is a 200. Raises LegFailedError or LegRefusedError."""
+    answer = await _answer_of(upstreams, request, _Whole(upstreams, request))
+    if isinstance(answer, Stream):
+        raise TypeError("a stream was not asked for")
+    return _checked(request.leg, answer)
+
+
+async def open_decode(upstreams: Upstreams, request: LegRequest, *, drop_usage: bool) -> Stream | Answer:
+    """The decode leg: a stream that has shown its first token, or the whole answer. Raises as `ask` does."""
+    opening = _Opening(upstreams, request, EventReader(drop_usage=drop_usage))
+    opened = await _answer_of(upstreams, request, opening)
+    return opened if isinstance(opened, Stream) else _checked(request.leg, opened)
+
+
+async def _answer_of(upstreams: Upstreams, request: LegRequest, call: _Whole) -> Answer | Stream:
     try:
-        async with asyncio.timeout_at(request.deadline):
-            response = await _post(session, request)
-            if response.status != 200 or response.content_type != "text/event-stream":
-                return _checked(request.leg, await _read(response))
-            stream = await _opened(response, EventReader(drop_usage=drop_usage))
-            return stream
-    except (*_IO_ERRORS, TimeoutError) as error:
+        endpoint = request.endpoint
+        head = _head(endpoint.address, endpoint.port, request.api)
+        fields = "".join([f"{name}: {value}\r\n" for name, value in request.headers.items()])
+        head += f"{fields}content-length: {len(request.body)}\r\n\r\n".encode("latin-1")
+        upstreams.send((endpoint.address, endpoint.port), head, request.body, call)
+        return await call.future
+    except (OSError, ValueError) as error:
         raise _failed(request.leg, error) from error
     finally:
-        if response is not None and stream is None:
-            response.close()
+        if not call.closed:
+            call.close()
 
 
 @lru_cache(maxsize=4096)
-def _url(address: str, port: int, api: Api) -> URL:
-    return URL.build(scheme="http", host=address, port=port, path=api)
-
-
-def _post(session: aiohttp.ClientSession, request: LegRequest) -> "aiohttp.client._RequestContextManager":
-    url = _url(request.endpoint.address, request.endpoint.port, request.api)
-    return session.post(url, data=request.body, headers=request.headers, allow_redirects=False)
-
-
-async def _read(response: aiohttp.ClientResponse) -> Answer:
-    body = bytearray()
-    while data := await response.content.readany():
-        body += data
-        if len(body) > MAX_ANSWER_BYTES:
-            raise SseError(f"an answer is longer than {MAX_ANSWER_BYTES} bytes")
-    return Answer(response.status, response.content_type, bytes(body))
-
-
-async def _opened(response: aiohttp.ClientResponse, reader: EventReader) -> Stream:
-    opening = b""
-    while data := await response.content.readany():
-        piece = reader.feed(data)
-        opening += piece
-        for event in split_events(piece):
-            if (error := error_of(event)) is not None:
-                raise _error_event(error)
-            if opens_answer(event):
-                return Stream(response, reader, opening)
-    raise LegFailedError(
-        Failure(Leg.DECODE, Kind.STREAM, "the decode worker's stream ended before its first token")
-    )
+def _head(address: str, port: int, api: Api) -> bytes:
+    """The part of a head that is the same for all requests to a worker: no compression is asked for."""
+    host = f"[{address}]" if ":" in address else address
+    return (
+        f"POST {api} HTTP/1.1\r\nhost: {host}:{port}\r\n"
+        "content-type: application/json\r\naccept-encoding: identity\r\n"
+    ).encode("latin-1")
 
 
 def _error_event(error: dict[str, object]) -> LegFailedError | LegRefusedError:
@@ -180,7 +270,7 @@ def _checked(leg: Leg, answer: Answer) -> Answer:
 
 
 def _failed(leg: Leg, error: Exception) -> LegFailedError:
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+    if isinstance(error, ConnectError):
         return LegFailedError(Failure(leg, Kind.CONNECT, f"the {leg} worker cannot be reached"))
     if isinstance(error, TimeoutError):
         return LegFailedError(Failure(leg, Kind.TIMEOUT, f"the {leg} worker did not answer in time"))

@@ -5,15 +5,18 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import uuid4
 
-import aiohttp
-
 from tandem_router.admission import Admission
 from tandem_router.config import RouterConfig
 from tandem_router.directory import Directory
+from tandem_router.http.upstream import Upstreams
 from tandem_router.loads import LoadBook
 from tandem_router.metrics import RouterMetrics
 from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.release import KvReleaser
+
+
+Clock = Callable[[], float]
+"""The loop's time in seconds."""
 
 
 def _new_id() -> str:
@@ -25,7 +28,8 @@ class Runtime:
     """One router process. `rng` breaks ties; `new_id` makes request ids."""
 
     config: RouterConfig
-    session: aiohttp.ClientSession
+    upstreams: Upstreams
+    clock: Clock
     directory: Directory
     metrics: RouterMetrics
     releaser: KvReleaser

@@ -4,16 +4,17 @@ import asyncio
 import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
 from tandem_router.admission import Admission
-from tandem_router.app import RouterApi
+from tandem_router.app import ColdApi, HotApi
 from tandem_router.config import RouterConfig
 from tandem_router.directory import Directory
 from tandem_router.discovery import Discovery, Publish
-from tandem_router.legs import new_session
+from tandem_router.http.front import Front
+from tandem_router.http.upstream import Upstreams
 from tandem_router.metrics import RouterMetrics
 from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.release import KvReleaser
@@ -35,11 +36,13 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
         metrics.expect(config.model)
     releaser = KvReleaser(directory.knows_address)
     admission = Admission(config.max_in_flight)
-    async with new_session(2 * config.max_in_flight) as session:
-        try:
-            yield Runtime(config, session, directory, metrics, releaser, admission, policy)
-        finally:
-            await releaser.close()
+    upstreams = Upstreams(directory.knows)
+    clock = asyncio.get_running_loop().time
+    try:
+        yield Runtime(config, upstreams, clock, directory, metrics, releaser, admission, policy)
+    finally:
+        await upstreams.close()
+        await releaser.close()
 
 
 @asynccontextmanager
@@ -48,15 +51,25 @@ async def listening(runtime: Runtime) -> AsyncIterator[int]:
 
     A client that leaves cancels its handler, also while its stream is silent.
     """
-    app = RouterApi(runtime).application()
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        ColdApi(runtime).application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
+    )
     await runner.setup()
-    try:
+    if runner.server is None:
+        raise RuntimeError("aiohttp's runner has no server after its set-up")
+    hot = HotApi(runtime, runner.server)
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        stack.push_async_callback(hot.close)
+        servers = []
         for host in dict.fromkeys(runtime.config.hosts):
-            await web.TCPSite(runner, host, runtime.config.port, backlog=BACKLOG).start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+            server = await loop.create_server(
+                lambda: Front(hot, loop), host, runtime.config.port, backlog=BACKLOG
+            )
+            stack.callback(server.close)
+            servers.append(server)
+        yield servers[0].sockets[0].getsockname()[1]
 
 
 def publisher(runtime: Runtime) -> Publish:
