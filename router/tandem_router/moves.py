@@ -1,5 +1,6 @@
 """What can happen to a hand-over (events) and what is to be done about it (effects). Values only."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -48,26 +49,39 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
+    """`concurrent`: the pair's engine wants both legs at once."""
+
     choice: Choice | NoChoice
+    concurrent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Prefilled:
-    """The prefill leg was answered; the KV, if any, is kept for `lease` seconds from now."""
+    """The prefill leg was answered; the KV, if any, is kept for `lease` seconds from now.
+
+    `decode_seconds`: what a decode leg in one piece can take at most once it has the KV; infinite where that
+    is not known, and where the engine itself refuses KV that is gone.
+    """
 
     params: Mapping[str, Any] | None
     finished: bool
     lease: float
+    decode_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """`resumable`: what the client has of a stream is known, so another worker can go on with it."""
+
     failure: Failure
+    resumable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A worker says that the request itself is wrong (4xx)."""
+
+    leg: Leg = Leg.DECODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +128,32 @@ class SendDecode:
 
 
 @dataclass(frozen=True, slots=True)
+class SendBoth:
+    """Send both legs at once; the event is what either of them comes to first.
+
+    The prefill leg's answer must come before `prefill_deadline`, the decode leg's first event (of a stream)
+    or answer before `deadline`.
+    """
+
+    choice: Choice
+    attempt: int
+    prefill_deadline: float
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitDecode:
+    """The prefill leg of a SendBoth has done its part: the event is what the decode leg comes to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Close this leg's connection: its worker is to give up, and to free what it holds."""
+
+    leg: Leg
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Give the handle back: nobody will pull it."""
 
@@ -151,5 +191,16 @@ class BreakStream:
 
 
 Effect = (
-    Choose | SendPrefill | SendDecode | Release | Relay | AnswerPrefill | PassRefusal | GiveUp | BreakStream
+    Choose
+    | SendPrefill
+    | SendDecode
+    | SendBoth
+    | AwaitDecode
+    | Cancel
+    | Release
+    | Relay
+    | AnswerPrefill
+    | PassRefusal
+    | GiveUp
+    | BreakStream
 )

@@ -1,15 +1,21 @@
 """The hand-over as a state machine: events and the time in, the next state and effects out. Pure.
 
-choosing -> prefill -> decode -> streaming -> done, with at most MAX_ATTEMPTS choices on the way. Every handle
-that a prefill leg grants is either pulled (a first token came) or released, once.
+choosing -> prefill -> decode -> streaming -> done, or choosing -> both -> streaming -> done where both legs
+go out at once. Failures lead back to choosing, at most MAX_STRIKES times; a worker that is merely busy costs
+no strike, only its place among the workers left. Every handle that a prefill leg grants is either pulled (a
+first token came) or released, once, and every leg that is sent ends or is cancelled, once.
 """
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from tandem_router.blame import ALONE, is_ruled_out, ruled_out
 from tandem_router.moves import (
     AnswerPrefill,
+    AwaitDecode,
     BreakStream,
+    Cancel,
     Choose,
     Chosen,
     ClientGone,
@@ -28,20 +34,25 @@ from tandem_router.moves import (
     Refused,
     Relay,
     Release,
+    SendBoth,
     SendDecode,
     SendPrefill,
 )
 from tandem_router.types import UNCONSTRAINED, Choice, Constraint, NoChoice, Path
 
-MAX_ATTEMPTS = 3
+MAX_STRIKES = 3
 """The first choice, another one, and at last one without a hand-over."""
 LEASE_SHARE = 0.5
 """Part of a lease in which the decode leg must have pulled: engines past it may answer with wrong tokens."""
+
+_NONE: frozenset[Leg] = frozenset()
+_BOTH = frozenset(Leg)
 
 
 class Phase(StrEnum):
     CHOOSING = "choosing"
     PREFILL = "prefill"
+    BOTH = "both"
     DECODE = "decode"
     STREAMING = "streaming"
     DONE = "done"
@@ -49,17 +60,24 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Transfer:
-    """One request on its way through the workers. `deadline` is the request's, in clock time."""
+    """One request on its way through the workers. `deadline` is the request's, in clock time.
+
+    `attempt` numbers what was sent, `strikes` counts failures; `legs` are those of a SendBoth that have not
+    ended; `committed`: the client has a part of the answer, so there is no other answer any more.
+    """
 
     deadline: float
     stream: bool
     phase: Phase = Phase.CHOOSING
     attempt: int = 0
+    strikes: int = 0
     constraint: Constraint = UNCONSTRAINED
     choice: Choice | None = None
     handle: Handle | None = None
+    legs: frozenset[Leg] = _NONE
     failure: Failure | None = None
     given_up_handover: str | None = None
+    committed: bool = False
 
 
 Step = tuple[Transfer, tuple[Effect, ...]]
@@ -74,16 +92,17 @@ def step(state: Transfer, event: Event, now: float) -> Step:
     if state.phase is Phase.DONE:
         return state, ()
     match event:
-        case Chosen(choice):
-            return _chosen(state, choice, now)
+        case Chosen(choice, concurrent):
+            return _chosen(state, choice, now, concurrent=concurrent)
         case Prefilled():
             return _prefilled(state, event, now)
-        case Failed(failure):
-            return _failed(state, failure, now)
-        case Refused():
-            return _end(state, PassRefusal(), "refused")
+        case Failed():
+            return _failed(state, event, now)
+        case Refused(leg):
+            return _refused(replace(state, legs=state.legs - {leg}), leg)
         case FirstToken():
-            return replace(state, phase=Phase.STREAMING, handle=None), (Relay(),)
+            legs = state.legs - {Leg.DECODE}
+            return replace(state, phase=Phase.STREAMING, handle=None, legs=legs, committed=True), (Relay(),)
         case Finished():
             return _end(state, None, "finished")
         case ClientGone():
@@ -91,39 +110,75 @@ def step(state: Transfer, event: Event, now: float) -> Step:
 
 
 def _end(state: Transfer, effect: Effect | None, reason: str) -> Step:
-    effects = () if effect is None else (effect,)
-    return replace(state, phase=Phase.DONE, handle=None), _releases(state, reason) + effects
+    state, effects = _let_go(state, reason)
+    last = () if effect is None else (effect,)
+    return replace(state, phase=Phase.DONE), effects + last
 
 
-def _releases(state: Transfer, reason: str) -> tuple[Effect, ...]:
-    return () if state.handle is None else (Release(state.handle, reason),)
+def _let_go(state: Transfer, reason: str) -> Step:
+    """Without what is still held: legs in flight are cancelled, the handle is given back."""
+    effects: list[Effect] = [Cancel(leg) for leg in sorted(state.legs)]
+    if state.handle is not None:
+        effects.append(Release(state.handle, reason))
+    return replace(state, legs=_NONE, handle=None), tuple(effects)
+
+
+def _fail(state: Transfer, why: Failure | NoChoice) -> Step:
+    """The end with an error: as an answer, or in the stream that has begun."""
+    if not state.committed:
+        return _end(state, GiveUp(why), "failed")
+    failure = why if isinstance(why, Failure) else Failure(Leg.DECODE, Kind.STREAM, "no worker can go on")
+    return _end(state, BreakStream(failure), "failed")
 
 
 def _too_late(state: Transfer, leg: Leg) -> Step:
-    return _end(state, GiveUp(Failure(leg, Kind.TIMEOUT, "the request's deadline passed")), "failed")
+    return _fail(state, Failure(leg, Kind.TIMEOUT, "the request's deadline passed"))
 
 
-def _chosen(state: Transfer, choice: Choice | NoChoice, now: float) -> Step:
+def _refused(state: Transfer, leg: Leg) -> Step:
+    if state.committed:
+        return _fail(state, Failure(leg, Kind.STATUS, f"the {leg} worker refused to go on"))
+    return _end(state, PassRefusal(), "refused")
+
+
+def _chosen(state: Transfer, choice: Choice | NoChoice, now: float, *, concurrent: bool) -> Step:
     if now >= state.deadline:
         return _too_late(state, Leg.PREFILL)
+    if isinstance(choice, Choice) and is_ruled_out(state.constraint, choice):
+        choice = NoChoice("no_ready_worker")
+    if state.handle is not None:
+        return _chosen_for_held(state, state.handle, choice, now)
     if isinstance(choice, NoChoice):
-        if state.attempt == 0 or state.constraint.local_only:
-            return _end(state, GiveUp(state.failure or choice), "failed")
+        if (state.attempt == 0 and state.failure is None) or state.constraint.local_only:
+            return _fail(state, state.failure or choice)
         local = replace(state.constraint, local_only=True)
         return replace(state, constraint=local), (Choose(local),)
     if choice.prefill is None:
         if state.given_up_handover:
             choice = replace(choice, path=Path.FALLBACK, reason=state.given_up_handover)
         return _decode_only(state, choice, now)
-    attempt = state.attempt + 1
-    deadline = now + (state.deadline - now) / 2
-    state = replace(state, phase=Phase.PREFILL, attempt=attempt, choice=choice)
-    return state, (SendPrefill(choice, attempt, deadline),)
+    attempt, half = state.attempt + 1, now + (state.deadline - now) / 2
+    state = replace(state, attempt=attempt, choice=choice)
+    if concurrent:
+        deadline = half if state.stream else state.deadline
+        state = replace(state, phase=Phase.BOTH, legs=_BOTH)
+        return state, (SendBoth(choice, attempt, half, deadline),)
+    return replace(state, phase=Phase.PREFILL), (SendPrefill(choice, attempt, half),)
+
+
+def _chosen_for_held(state: Transfer, handle: Handle, choice: Choice | NoChoice, now: float) -> Step:
+    """Another decode worker for KV that is there already; without one, all begins anew."""
+    same = isinstance(choice, Choice) and choice.prefill == handle.prefill
+    if isinstance(choice, Choice) and same and now < handle.deadline:
+        return _pull(state, choice, handle)
+    state, released = _let_go(state, "failed")
+    constraint = replace(state.constraint, held="")
+    return replace(state, constraint=constraint), (*released, Choose(constraint))
 
 
 def _decode_only(state: Transfer, choice: Choice, now: float) -> Step:
     attempt = state.attempt + 1
-    last = attempt >= MAX_ATTEMPTS or not state.stream
+    last = state.strikes >= MAX_STRIKES - 1 or not state.stream
     deadline = state.deadline if last else now + (state.deadline - now) / 2
     state = replace(state, phase=Phase.DECODE, attempt=attempt, choice=choice)
     return state, (SendDecode(choice, attempt, None, deadline),)
@@ -133,50 +188,68 @@ def _prefilled(state: Transfer, event: Prefilled, now: float) -> Step:
     choice = state.choice
     if choice is None or choice.prefill is None:
         raise ValueError("a prefill answer without a prefill leg")
-    if event.params is not None:
-        state = replace(state, handle=Handle(choice.prefill, event.params, now + event.lease * LEASE_SHARE))
+    both = state.phase is Phase.BOTH
+    state = replace(state, legs=state.legs - {Leg.PREFILL})
+    if event.params is not None and not both:
+        deadline = now + event.lease * LEASE_SHARE
+        state = replace(state, handle=Handle(choice.prefill, event.params, deadline))
     if now >= state.deadline:
         return _too_late(state, Leg.PREFILL)
     if event.finished and not state.stream:
         return _end(state, AnswerPrefill(), "finished")
+    if both and not event.finished:
+        return state, (AwaitDecode(),)
     if state.handle is None:
         why = "finished_at_first_token" if event.finished else "no_transfer_params"
-        return _decode_only(state, Choice(None, choice.decode, Path.FALLBACK, why), now)
+        state, cancelled = _let_go(state, "failed")
+        state, send = _decode_only(state, Choice(None, choice.decode, Path.FALLBACK, why), now)
+        return state, cancelled + send
     if state.handle.deadline <= now:
-        return _failed(state, Failure(Leg.PREFILL, Kind.LEASE, "the KV lease had ended"), now)
-    # Only a stream shows when the KV was pulled; a plain answer comes long after.
-    deadline = min(state.handle.deadline, state.deadline) if state.stream else state.deadline
-    state = replace(state, phase=Phase.DECODE)
-    return state, (SendDecode(choice, state.attempt, state.handle, deadline),)
+        return _failed(state, Failed(Failure(Leg.PREFILL, Kind.LEASE, "the KV lease had ended")), now)
+    return _pull(state, choice, state.handle, event.decode_seconds)
 
 
-def _failed(state: Transfer, failure: Failure, now: float) -> Step:
-    if state.phase is Phase.STREAMING:
+def _pull(state: Transfer, choice: Choice, handle: Handle, decode_seconds: float = math.inf) -> Step:
+    """The decode leg for KV that is held. A stream shows when it was pulled, a plain answer comes later."""
+    allowed = handle.deadline + (0.0 if state.stream else decode_seconds)
+    state = replace(state, phase=Phase.DECODE, choice=choice)
+    return state, (SendDecode(choice, state.attempt, handle, min(allowed, state.deadline)),)
+
+
+def _failed(state: Transfer, event: Failed, now: float) -> Step:
+    failure, streaming = event.failure, state.phase is Phase.STREAMING
+    state = replace(state, legs=state.legs - {failure.leg})
+    if streaming and failure.leg is Leg.PREFILL:
+        return state, ()
+    if streaming and not event.resumable:
         return _end(state, BreakStream(failure), "failed")
-    releases = _releases(state, "failed")
-    state = replace(_blamed(state, failure), phase=Phase.CHOOSING, handle=None, failure=failure)
+    kept = _keeps_handle(state, failure, now)
+    state, effects = (state, ()) if kept else _let_go(state, "failed")
+    state = replace(_blamed(state, failure, streaming=streaming), phase=Phase.CHOOSING, failure=failure)
     if now >= state.deadline:
-        state, effects = _too_late(state, failure.leg)
-    elif state.attempt >= MAX_ATTEMPTS:
-        state, effects = _end(state, GiveUp(failure), "failed")
+        state, more = _too_late(state, failure.leg)
+    elif state.strikes >= MAX_STRIKES:
+        state, more = _fail(state, failure)
     else:
-        effects = (Choose(state.constraint, failure.leg),)
-    return state, releases + effects
+        more = (Choose(state.constraint, failure.leg),)
+    return state, effects + more
 
 
-def _blamed(state: Transfer, failure: Failure) -> Transfer:
+def _keeps_handle(state: Transfer, failure: Failure, now: float) -> bool:
+    """Whether the KV still waits: a decode worker that cannot be reached or refuses has not pulled it."""
+    fresh = state.handle is not None and now < state.handle.deadline
+    return fresh and failure.leg is Leg.DECODE and failure.kind in ALONE
+
+
+def _blamed(state: Transfer, failure: Failure, *, streaming: bool) -> Transfer:
     """Notes which workers not to take again, and whether the hand-over has had its chances."""
+    strikes = state.strikes + (failure.kind is not Kind.BUSY)
     choice, constraint = state.choice, state.constraint
     if choice is None:
-        return state
-    if choice.prefill is None:
-        constraint = replace(constraint, avoid=constraint.avoid | {choice.decode.name})
-    elif failure.leg is Leg.PREFILL:
-        constraint = replace(constraint, avoid=constraint.avoid | {choice.prefill.name})
-    elif failure.kind in (Kind.CONNECT, Kind.BUSY):
-        constraint = replace(constraint, avoid=constraint.avoid | {choice.decode.name})
-    else:
-        constraint = replace(constraint, shun=constraint.shun | {choice.prefill.name, choice.decode.name})
-    constraint = replace(constraint, local_only=constraint.local_only or state.attempt >= MAX_ATTEMPTS - 1)
+        return replace(state, strikes=strikes)
+    constraint = ruled_out(constraint, choice, failure, streaming=streaming)
+    last = strikes >= MAX_STRIKES - 1 and state.handle is None
+    held = "" if state.handle is None else state.handle.prefill.name
+    constraint = replace(constraint, local_only=constraint.local_only or last, held=held)
     handover = failure.reason if choice.prefill is not None else state.given_up_handover
-    return replace(state, constraint=constraint, given_up_handover=handover)
+    return replace(state, strikes=strikes, constraint=constraint, given_up_handover=handover)

@@ -1,6 +1,6 @@
 """The hand-over's state machine: invariants over every course of events, then the courses that matter."""
 
-from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from tandem_router.moves import (
     AnswerPrefill,
+    AwaitDecode,
     BreakStream,
+    Cancel,
     Choose,
     Chosen,
     ClientGone,
@@ -27,11 +29,12 @@ from tandem_router.moves import (
     Refused,
     Relay,
     Release,
+    SendBoth,
     SendDecode,
     SendPrefill,
 )
-from tandem_router.transfer import MAX_ATTEMPTS, Phase, Transfer, start, step
-from tandem_router.types import Choice, Endpoint, NoChoice, Path, Role
+from tandem_router.transfer import MAX_STRIKES, Phase, Transfer, start, step
+from tandem_router.types import Choice, Constraint, Endpoint, NoChoice, Path, Role
 
 DEADLINE = 100.0
 
@@ -48,71 +51,134 @@ P1, P2, D1, D2 = (
 )
 PAIR = Choice(P1, D1, Path.DISAGGREGATED, "pair_available")
 OTHER_PAIR = Choice(P2, D2, Path.DISAGGREGATED, "pair_available")
+SAME_PREFILL = Choice(P1, D2, Path.DISAGGREGATED, "pair_available")
+WORKERS = (P1, P2, D1, D2)
 LOCAL = Choice(None, D1, Path.LOCAL, "no_prefill_worker")
 HOLDS = Prefilled({"remote_request_id": "h"}, finished=False, lease=30.0)
+
+
+BROKEN = Failed(Failure(Leg.DECODE, Kind.STREAM, "it broke off"))
 
 
 def failed(leg: Leg, kind: Kind = Kind.STATUS) -> Failed:
     return Failed(Failure(leg, kind, "it failed"))
 
 
-def events_after(effect: Effect, draw: Callable[[st.SearchStrategy[Event]], Event]) -> Event:
-    """Something that may happen once `effect` is carried out."""
-    failures = st.builds(failed, st.just(Leg.DECODE), st.sampled_from(Kind))
+def events_after(effect: Effect, legs: set[Leg], draw: Any, *, can_resume: bool) -> Any:
+    """Something that may happen once `effect` is carried out, while these legs are under way."""
+    params = st.sampled_from([None, {"remote_request_id": "h"}])
+    prefilled = st.builds(Prefilled, params, st.booleans(), st.sampled_from([30.0, 0.0, -5.0]), st.just(5.0))
+    course: dict[Leg, st.SearchStrategy[Event]] = {Leg.PREFILL: prefilled, Leg.DECODE: st.just(FirstToken())}
     gone: st.SearchStrategy[Event] = st.just(ClientGone())
-    refused: st.SearchStrategy[Event] = st.just(Refused())
     match effect:
         case Choose(constraint, _):
-            choices = [LOCAL, NoChoice("no_worker")] + ([] if constraint.local_only else [PAIR, OTHER_PAIR])
-            return draw(st.builds(Chosen, st.sampled_from(choices)))
-        case SendPrefill():
-            params = st.sampled_from([None, {"remote_request_id": "h"}])
-            prefilled = st.builds(Prefilled, params, st.booleans(), st.sampled_from([30.0, 0.0, -5.0]))
-            failures = st.builds(failed, st.just(Leg.PREFILL), st.sampled_from(Kind))
-            return draw(prefilled | failures | refused | gone)
-        case SendDecode():
-            return draw(st.just(FirstToken()) | failures | refused | gone)
+            return draw(st.just(draw(chosen(constraint))) | gone)
+        case SendPrefill() | SendDecode() | SendBoth() | AwaitDecode():
+            leg = draw(st.sampled_from(sorted(legs)))
+            failures = st.builds(failed, st.just(leg), st.sampled_from(Kind))
+            refused: st.SearchStrategy[Event] = st.just(Refused(leg))
+            return draw(course[leg] | failures | refused | gone)
         case Relay():
-            return draw(st.just(Finished()) | failures | gone)
+            broken = st.just(Failed(BROKEN.failure, can_resume))
+            return draw(st.just(Finished()) | broken | gone)
     raise AssertionError(effect)
 
 
-@given(st.data())
-@settings(max_examples=250)
-def test_every_course_ends_once_and_leaves_no_handle(data: st.DataObject) -> None:
-    draw: Any = data.draw
-    now, granted, pulled, released, ends, committed, legs = 0.0, 0, 0, 0, 0, False, 0
-    state, effects = start(DEADLINE, stream=draw(st.booleans()))
-    gone = False
-    while True:
-        released += sum(isinstance(effect, Release) for effect in effects)
-        ends += sum(isinstance(e, AnswerPrefill | PassRefusal | GiveUp | BreakStream) for e in effects)
-        waiting = [e for e in effects if isinstance(e, Choose | SendPrefill | SendDecode | Relay)]
-        if not waiting:
-            break
-        assert len(waiting) == 1
-        effect = waiting[0]
-        if isinstance(effect, SendPrefill | SendDecode):
-            legs += 1
-            assert not committed
-            assert effect.deadline <= DEADLINE
+@st.composite
+def chosen(draw: Any, constraint: Constraint) -> Event:
+    """What a pipeline may choose, an avoided worker included: the machine does not trust it."""
+    choices: list[Choice | NoChoice] = [LOCAL, NoChoice("no_worker")]
+    if not constraint.local_only:
+        choices += [PAIR, OTHER_PAIR, SAME_PREFILL]
+    return Chosen(draw(st.sampled_from(choices)), concurrent=draw(st.booleans()))
+
+
+@dataclass
+class Course:
+    """What came of a request so far, by counting effects and events."""
+
+    draw: Any
+    now: float = 0.0
+    granted: int = 0
+    pulled: int = 0
+    released: int = 0
+    ends: int = 0
+    gone: bool = False
+    committed: bool = False
+    sent: int = 0
+    legs: set[Leg] = field(default_factory=set)
+
+    def take(self, effects: tuple[Effect, ...], state: Transfer) -> Effect | None:
+        """Notes the effects; gives the one that an event is to follow."""
+        waiting = None
+        for effect in effects:
+            match effect:
+                case Release():
+                    self.released += 1
+                case Cancel(leg):
+                    self.legs.remove(leg)
+                case AnswerPrefill() | PassRefusal() | GiveUp() | BreakStream():
+                    assert isinstance(effect, BreakStream) == self.committed
+                    self.ends += 1
+                case _:
+                    assert waiting is None
+                    waiting = effect
+            self._send(effect, state)
+        return waiting
+
+    def _send(self, effect: Effect, state: Transfer) -> None:
+        new = {SendPrefill: {Leg.PREFILL}, SendDecode: {Leg.DECODE}, SendBoth: set(Leg)}.get(type(effect))
+        if new is None:
+            return
+        assert not self.legs
+        assert isinstance(effect, SendPrefill | SendDecode | SendBoth)
+        self.legs, self.sent = set(new), self.sent + 1
+        assert effect.deadline <= DEADLINE
         if isinstance(effect, SendDecode) and effect.handle is not None:
-            assert now < effect.handle.deadline <= now + 15.0
+            assert self.now < effect.handle.deadline
             assert effect.handle == state.handle
-        event = events_after(effect, draw)
-        granted += isinstance(event, Prefilled) and event.params is not None
-        if isinstance(event, FirstToken):
-            committed = True
-            pulled += state.handle is not None
-        ends += isinstance(event, Finished)
-        gone = gone or isinstance(event, ClientGone)
-        now += draw(st.sampled_from([0.0, 1.0, 60.0]))
-        state, effects = step(state, event, now)
+            assert (
+                effect.deadline <= effect.handle.deadline + (0 if state.stream else 5.0) or not state.stream
+            )
+
+    def happen(self, event: Event, state: Transfer) -> None:
+        match event:
+            case Prefilled(params):
+                self.granted += params is not None and state.phase is not Phase.BOTH
+                self.legs.discard(Leg.PREFILL)
+            case FirstToken():
+                self.committed = True
+                self.pulled += state.handle is not None
+                self.legs.discard(Leg.DECODE)
+            case Failed(failure):
+                self.legs.discard(failure.leg)
+            case Refused(leg):
+                self.legs.discard(leg)
+            case Finished():
+                self.ends += 1
+            case ClientGone():
+                self.gone = True
+                # Closing the connection of a serial leg is the same as its end.
+                self.legs &= state.legs
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_every_course_ends_once_and_leaves_no_handle_and_no_leg(data: st.DataObject) -> None:
+    draw: Any = data.draw
+    course = Course(draw)
+    state, effects = start(DEADLINE, stream=draw(st.booleans()))
+    while (effect := course.take(effects, state)) is not None:
+        event = events_after(effect, course.legs, draw, can_resume=state.stream and draw(st.booleans()))
+        course.happen(event, state)
+        course.now += draw(st.sampled_from([0.0, 1.0, 60.0]))
+        state, effects = step(state, event, course.now)
     assert state.phase is Phase.DONE
-    assert granted == pulled + released
-    assert ends == (0 if gone else 1)
-    assert legs <= 2 * MAX_ATTEMPTS
-    assert step(state, ClientGone(), now) == (state, ())
+    assert course.granted == course.pulled + course.released
+    assert course.legs == set()
+    assert course.ends == (0 if course.gone else 1)
+    assert course.sent <= 2 * (MAX_STRIKES + len(WORKERS))
+    assert step(state, ClientGone(), course.now) == (state, ())
 
 
 def run(*events: Event, stream: bool = True, now: float = 0.0) -> tuple[Transfer, tuple[Effect, ...]]:
@@ -222,3 +288,113 @@ def test_the_request_deadline_ends_all_attempts() -> None:
     assert isinstance(end, GiveUp)
     assert isinstance(end.why, Failure)
     assert end.why.kind is Kind.TIMEOUT
+
+
+def test_a_busy_prefill_worker_costs_no_strike_but_is_not_asked_again() -> None:
+    state, (again,) = run(Chosen(PAIR), failed(Leg.PREFILL, Kind.BUSY))
+    assert isinstance(again, Choose)
+    assert (again.constraint.avoid, state.strikes) == (frozenset({"p1"}), 0)
+    _, (send,) = step(state, Chosen(OTHER_PAIR), 0.0)
+    assert isinstance(send, SendPrefill)
+    assert send.attempt == 2
+    state, (again,) = step(state, Chosen(PAIR), 0.0)
+    assert isinstance(again, Choose)
+    assert again.constraint.local_only
+    _, effects = step(state, Chosen(NoChoice("no_ready_worker")), 0.0)
+    assert effects == (GiveUp(Failure(Leg.PREFILL, Kind.BUSY, "it failed")),)
+
+
+@pytest.mark.parametrize("kind", [Kind.BUSY, Kind.CONNECT])
+def test_kv_that_a_decode_worker_did_not_take_goes_to_another(kind: Kind) -> None:
+    state, (again,) = run(Chosen(PAIR), HOLDS, failed(Leg.DECODE, kind))
+    assert isinstance(again, Choose)
+    assert (again.constraint.held, again.constraint.avoid) == ("p1", frozenset({"d1"}))
+    state, (send,) = step(state, Chosen(SAME_PREFILL), 1.0)
+    assert isinstance(send, SendDecode)
+    assert send.handle is not None
+    assert (send.choice, send.handle.prefill, send.deadline) == (SAME_PREFILL, P1, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("choice", "now"), [(NoChoice("no_decode_worker"), 1.0), (OTHER_PAIR, 1.0), (SAME_PREFILL, 15.0)]
+)
+def test_kv_that_nobody_can_take_in_time_is_released(choice: Choice | NoChoice, now: float) -> None:
+    state, _ = run(Chosen(PAIR), HOLDS, failed(Leg.DECODE, Kind.BUSY))
+    state, effects = step(state, Chosen(choice), now)
+    assert [type(effect) for effect in effects] == [Release, Choose]
+    assert (state.handle, state.constraint.held) == (None, "")
+
+
+def test_a_plain_answer_may_take_as_long_as_its_decoding_is_known_to_take() -> None:
+    _, (send,) = run(
+        Chosen(PAIR), Prefilled({"remote_request_id": "h"}, False, 30.0, decode_seconds=4.0), stream=False
+    )
+    assert isinstance(send, SendDecode)
+    assert send.deadline == 19.0
+
+
+def test_both_legs_go_out_at_once() -> None:
+    state, effects = run(Chosen(PAIR, concurrent=True))
+    assert effects == (SendBoth(PAIR, 1, 50.0, 50.0),)
+    state, effects = step(state, Prefilled(None, finished=False, lease=0.0), 1.0)
+    assert effects == (AwaitDecode(),)
+    state, effects = step(state, FirstToken(), 2.0)
+    assert effects == (Relay(),)
+    assert step(state, Finished(), 3.0)[1] == ()
+
+
+def test_a_prefill_leg_that_outlives_the_first_token_is_cancelled_with_the_request() -> None:
+    state, effects = run(Chosen(PAIR, concurrent=True), FirstToken())
+    assert effects == (Relay(),)
+    assert step(state, Finished(), 1.0)[1] == (Cancel(Leg.PREFILL),)
+    assert step(state, ClientGone(), 1.0)[1] == (Cancel(Leg.PREFILL),)
+    assert step(state, failed(Leg.PREFILL), 1.0)[1] == ()
+
+
+@pytest.mark.parametrize(("leg", "other"), [(Leg.PREFILL, Leg.DECODE), (Leg.DECODE, Leg.PREFILL)])
+def test_one_leg_that_fails_takes_the_other_with_it(leg: Leg, other: Leg) -> None:
+    state, effects = run(Chosen(PAIR, concurrent=True), failed(leg))
+    assert [type(effect) for effect in effects] == [Cancel, Choose]
+    assert effects[0] == Cancel(other)
+    _, (send,) = step(state, Chosen(OTHER_PAIR, concurrent=True), 0.0)
+    assert isinstance(send, SendBoth)
+    assert send.attempt == 2
+    assert run(Chosen(PAIR, concurrent=True), Refused(leg))[1] == (Cancel(other), PassRefusal())
+    assert set(run(Chosen(PAIR, concurrent=True), ClientGone())[1]) == {Cancel(leg), Cancel(other)}
+
+
+def test_a_stop_at_the_first_token_of_two_legs_ends_the_decode_leg() -> None:
+    stopped = Prefilled(None, finished=True, lease=0.0)
+    effects = run(Chosen(PAIR, concurrent=True), stopped, stream=False)[1]
+    assert effects == (Cancel(Leg.DECODE), AnswerPrefill())
+    effects = run(Chosen(PAIR, concurrent=True), stopped)[1]
+    assert [type(effect) for effect in effects] == [Cancel, SendDecode]
+
+
+def test_a_broken_stream_goes_on_elsewhere_where_it_can() -> None:
+    resumable = replace(BROKEN, resumable=True)
+    state, (again,) = run(Chosen(PAIR), HOLDS, FirstToken(), resumable)
+    assert isinstance(again, Choose)
+    assert (again.constraint.avoid, again.retry) == (frozenset({"d1"}), Leg.DECODE)
+    state, (send,) = step(state, Chosen(OTHER_PAIR), 5.0)
+    assert isinstance(send, SendPrefill)
+    state, _ = step(state, HOLDS, 6.0)
+    state, effects = step(state, FirstToken(), 7.0)
+    assert effects == (Relay(),)
+    state, _ = step(state, resumable, 8.0)
+    state, (send,) = step(state, Chosen(replace(LOCAL, decode=P2)), 9.0)
+    assert isinstance(send, SendDecode)
+    state, _ = step(state, FirstToken(), 10.0)
+    _, effects = step(state, resumable, 11.0)
+    assert effects == (BreakStream(BROKEN.failure),)
+
+
+def test_what_cannot_be_resumed_after_all_breaks_the_stream() -> None:
+    state, _ = run(Chosen(PAIR), HOLDS, FirstToken(), replace(BROKEN, resumable=True))
+    state, _ = step(state, Chosen(NoChoice("no_worker")), 1.0)
+    assert step(state, Chosen(NoChoice("no_worker")), 1.0)[1] == (BreakStream(BROKEN.failure),)
+    state, _ = run(Chosen(PAIR), HOLDS, FirstToken(), replace(BROKEN, resumable=True), Chosen(LOCAL))
+    assert state.phase is not Phase.DONE
+    state, _ = run(Chosen(PAIR), HOLDS, FirstToken(), replace(BROKEN, resumable=True), Chosen(OTHER_PAIR))
+    (end,) = step(state, Refused(Leg.PREFILL), 1.0)[1]
+    assert isinstance(end, BreakStream)
