@@ -37,12 +37,11 @@ from tandem_router.moves import (
 )
 from tandem_router.openai import ParsedRequest
 from tandem_router.pipeline import decide
-from tandem_router.policies import View
 from tandem_router.record import Record
 from tandem_router.reply import Reply
 from tandem_router.runtime import Runtime
 from tandem_router.transfer import Phase, Transfer, start, step
-from tandem_router.types import NoChoice, Path
+from tandem_router.types import Choice, NoChoice, Path
 
 _log = logging.getLogger(__name__)
 
@@ -127,11 +126,13 @@ class Exchange:
             request,
             # Looked up for each attempt: workers may have come and gone since.
             runtime.directory.candidates(request.model),
-            View(loads=runtime.loads),
+            runtime.views.of(request),
             runtime.rng,
             policy=runtime.policy,
             constraint=effect.constraint,
         )
+        if isinstance(choice, Choice):
+            runtime.views.sent(request, choice)
         return Chosen(choice)
 
     async def _leg(self, leg: Coroutine[None, None, Event]) -> Event:

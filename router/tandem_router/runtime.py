@@ -13,7 +13,7 @@ from tandem_router.loads import LoadBook
 from tandem_router.metrics import RouterMetrics
 from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.release import KvReleaser
-
+from tandem_router.views import Views
 
 Clock = Callable[[], float]
 """The loop's time in seconds."""
@@ -35,6 +35,10 @@ class Runtime:
     releaser: KvReleaser
     admission: Admission
     policy: Policy = DEFAULT
-    loads: LoadBook = field(default_factory=LoadBook)
+    views: Views = field(default_factory=Views)
     rng: Random = field(default_factory=Random)
     new_id: Callable[[], str] = _new_id
+
+    @property
+    def loads(self) -> LoadBook:
+        return self.views.loads

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tandem_router.pipeline import SHORT_PROMPT_TOKENS, choose
+from tandem_router.pipeline import choose
+from tandem_router.policies import NOTHING_KNOWN, View
+from tandem_router.policies.stay import SHORT_PROMPT_TOKENS
 from tandem_router.types import Choice, Constraint, Endpoint, Load, NoChoice, Path, RequestInfo, Role
 
 LONG = RequestInfo("r", "m", 4000, stream=True)
@@ -63,8 +65,8 @@ def test_a_choice_always_fits_and_is_repeatable(
     avoid = frozenset(e.name for i, e in enumerate(endpoints) if i in avoided)
     shun = frozenset(e.name for i, e in enumerate(endpoints) if i in shunned)
     constraint = Constraint(avoid, shun, local_only)
-    choice = choose(request, endpoints, loads, Random(seed), constraint=constraint)
-    assert choice == choose(request, endpoints, loads, Random(seed), constraint=constraint)
+    choice = choose(request, endpoints, View(loads), Random(seed), constraint=constraint)
+    assert choice == choose(request, endpoints, View(loads), Random(seed), constraint=constraint)
     usable = [e for e in endpoints if e.ready and e.model == "m" and e.name not in avoid]
     if isinstance(choice, NoChoice):
         assert all(e.role is Role.PREFILL for e in usable)
@@ -84,19 +86,19 @@ def test_a_choice_always_fits_and_is_repeatable(
 
 def test_the_least_loaded_of_each_side_is_taken() -> None:
     loads = {"p1": Load(1, 9000), "p2": Load(2, 10), "d1": Load(5, 0), "d2": Load(6, 0)}
-    assert names(choose(LONG, [P1, P2, D1, D2], loads, Random(0))) == ("p2", "d1", "pair_available")
+    assert names(choose(LONG, [P1, P2, D1, D2], View(loads), Random(0))) == ("p2", "d1", "pair_available")
 
 
 def test_equals_share_the_work() -> None:
     rng = Random(0)
-    taken = {names(choose(LONG, [P1, P2, D1, D2], {}, rng))[:2] for _ in range(40)}
+    taken = {names(choose(LONG, [P1, P2, D1, D2], NOTHING_KNOWN, rng))[:2] for _ in range(40)}
     assert len(taken) == 4
 
 
 def test_a_revision_never_pairs_with_another() -> None:
     new = worker("d3", "decode", revision="2")
-    assert names(choose(LONG, [P1, D1, new], {"d1": Load(99, 0)}, Random(0)))[:2] == ("p1", "d1")
-    assert names(choose(LONG, [P1, new], {}, Random(0))) == (None, "d3", "no_pair")
+    assert names(choose(LONG, [P1, D1, new], View({"d1": Load(99, 0)}), Random(0)))[:2] == ("p1", "d1")
+    assert names(choose(LONG, [P1, new], NOTHING_KNOWN, Random(0))) == (None, "d3", "no_pair")
 
 
 @pytest.mark.parametrize(
@@ -108,14 +110,14 @@ def test_a_revision_never_pairs_with_another() -> None:
     ],
 )
 def test_without_a_pair_one_worker_does_both(endpoints: list[Endpoint], expected: tuple[Any, ...]) -> None:
-    assert names(choose(LONG, endpoints, {}, Random(0))) == expected
+    assert names(choose(LONG, endpoints, NOTHING_KNOWN, Random(0))) == expected
 
 
 def test_a_mixed_worker_takes_short_prompts_and_what_it_has_more_room_for() -> None:
     everyone = [P1, D1, M1]
-    assert names(choose(SHORT, everyone, {}, Random(0))) == (None, "m1", "short_prompt")
-    assert names(choose(LONG, everyone, {}, Random(0))) == ("p1", "d1", "pair_available")
-    assert names(choose(LONG, everyone, {"p1": Load(3, 0)}, Random(0))) == (None, "m1", "less_loaded")
+    assert names(choose(SHORT, everyone, NOTHING_KNOWN, Random(0))) == (None, "m1", "short_prompt")
+    assert names(choose(LONG, everyone, NOTHING_KNOWN, Random(0))) == ("p1", "d1", "pair_available")
+    assert names(choose(LONG, everyone, View({"p1": Load(3, 0)}), Random(0))) == (None, "m1", "less_loaded")
 
 
 @pytest.mark.parametrize(
@@ -128,17 +130,22 @@ def test_a_mixed_worker_takes_short_prompts_and_what_it_has_more_room_for() -> N
     ],
 )
 def test_no_choice_says_why(endpoints: list[Endpoint], reason: str) -> None:
-    assert choose(LONG, endpoints, {}, Random(0)) == NoChoice(reason)
+    assert choose(LONG, endpoints, NOTHING_KNOWN, Random(0)) == NoChoice(reason)
 
 
 def test_after_a_pair_failed_another_pair_is_tried_first() -> None:
     shun = Constraint(shun=frozenset({"p1", "d1"}))
-    assert names(choose(LONG, [P1, P2, D1, D2], {}, Random(0), constraint=shun))[:2] == ("p2", "d2")
-    assert names(choose(LONG, [P1, D1, D2], {}, Random(0), constraint=shun))[:2] == ("p1", "d2")
-    assert names(choose(LONG, [P1, D1], {}, Random(0), constraint=shun))[:2] == (None, "d1")
+    assert names(choose(LONG, [P1, P2, D1, D2], NOTHING_KNOWN, Random(0), constraint=shun))[:2] == (
+        "p2",
+        "d2",
+    )
+    assert names(choose(LONG, [P1, D1, D2], NOTHING_KNOWN, Random(0), constraint=shun))[:2] == ("p1", "d2")
+    assert names(choose(LONG, [P1, D1], NOTHING_KNOWN, Random(0), constraint=shun))[:2] == (None, "d1")
 
 
 def test_local_only_prefers_a_worker_that_did_not_fail() -> None:
     rule = Constraint(shun=frozenset({"d1"}), local_only=True)
-    assert {names(choose(LONG, [P1, D1, D2], {}, Random(s), constraint=rule))[1] for s in range(9)} == {"d2"}
-    assert names(choose(LONG, [P1, D1], {}, Random(0), constraint=rule))[1] == "d1"
+    assert {
+        names(choose(LONG, [P1, D1, D2], NOTHING_KNOWN, Random(s), constraint=rule))[1] for s in range(9)
+    } == {"d2"}
+    assert names(choose(LONG, [P1, D1], NOTHING_KNOWN, Random(0), constraint=rule))[1] == "d1"

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from tandem_router.pipeline import choose
-from tandem_router.policies import Loads, registry
+from tandem_router.policies import NOTHING_KNOWN, View, registry
 from tandem_router.policies.filters import EndpointFilter
 from tandem_router.policies.load import LeastLoaded
 from tandem_router.types import Choice, Endpoint, Load, Pair, RequestInfo, Role
@@ -17,12 +17,12 @@ A, B = (Endpoint(name, "10.0.0.1", 8100, Role.MIXED, "x", "native", "m", "1") fo
 
 
 class PrefersLastName:
-    def score(self, _request: RequestInfo, pairs: Sequence[Pair], _loads: Loads, /) -> Sequence[float]:
+    def score(self, _request: RequestInfo, pairs: Sequence[Pair], _view: View, /) -> Sequence[float]:
         return [float(pair.decode.name == "b") for pair in pairs]
 
 
 class NeverB(EndpointFilter):
-    def endpoint(self, _request: RequestInfo, endpoint: Endpoint, /) -> bool:
+    def endpoint(self, _request: RequestInfo, endpoint: Endpoint, _view: View, /) -> bool:
         return endpoint.name != "b"
 
 
@@ -37,8 +37,8 @@ def _plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EntryPoint, "load", lambda point: loaded[point.name])
 
 
-def chosen(policy: registry.Policy, loads: Loads) -> str:
-    choice = choose(REQUEST, [A, B], loads, Random(0), policy=policy)
+def chosen(policy: registry.Policy, view: View) -> str:
+    choice = choose(REQUEST, [A, B], view, Random(0), policy=policy)
     assert isinstance(choice, Choice)
     return choice.decode.name
 
@@ -51,7 +51,7 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
 
 
 def test_weights_decide_between_scorers() -> None:
-    busy = {"b": Load(9, 0)}
+    busy = View({"b": Load(9, 0)})
     assert chosen(registry.build([], ["least-loaded"], "best"), busy) == "a"
     assert chosen(registry.build([], ["least-loaded", "last-name=0.5"], "best"), busy) == "a"
     assert chosen(registry.build([], ["least-loaded", "last-name=2"], "best"), busy) == "b"
@@ -59,7 +59,7 @@ def test_weights_decide_between_scorers() -> None:
 
 def test_a_named_filter_holds_beside_the_required_ones() -> None:
     policy = registry.build(["never-b"], ["last-name"], "best")
-    assert chosen(policy, {}) == "a"
+    assert chosen(policy, NOTHING_KNOWN) == "a"
 
 
 @pytest.mark.parametrize("scorer", ["least-loaded=x", "least-loaded=-1", "least-loaded=inf", "best"])
@@ -69,7 +69,7 @@ def test_what_is_no_scorer_is_refused(scorer: str) -> None:
 
 
 def test_scores_stay_between_zero_and_one_and_fall_with_load() -> None:
-    loads = [{}, {"a": Load(1, 0)}, {"a": Load(1, 4000)}, {"a": Load(900, 10**7)}]
-    scores = [LeastLoaded().score(REQUEST, [Pair(None, A)], load)[0] for load in loads]
+    loads: list[dict[str, Load]] = [{}, {"a": Load(1, 0)}, {"a": Load(1, 4000)}, {"a": Load(900, 10**7)}]
+    scores = [LeastLoaded().score(REQUEST, [Pair(None, A)], View(load))[0] for load in loads]
     assert scores == sorted(scores, reverse=True)
     assert all(0 <= score <= 1 for score in scores)

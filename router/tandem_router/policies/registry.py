@@ -1,27 +1,46 @@
 """Policies by name: the built-in ones and those of installed packages (entry points `tandem.policies`)."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
-from tandem_router.policies import Filter, Picker, Scorer
-from tandem_router.policies.filters import Model, Ready, Revision, Roles
+from tandem_router.policies import Filter, Picker, Rating, Scorer, Stay
+from tandem_router.policies.filters import EndpointFilter, PairFilter
 from tandem_router.policies.load import LeastLoaded
 from tandem_router.policies.pick import Best
+from tandem_router.policies.stay import ShortPrompts
 
 GROUP = "tandem.policies"
 BUILT_IN: dict[str, Callable[[], Any]] = {"least-loaded": LeastLoaded, "best": Best}
-REQUIRED: tuple[Filter, ...] = (Ready(), Model(), Roles(), Revision())
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One way to choose: the filters hold beside REQUIRED, scores add up by weight, the picker takes one."""
+    """One way to choose: the filters hold, scores add up by weight, the picker takes one.
+
+    The other fields sort the policies by what they look at: workers one by one, or pairs.
+    """
 
     filters: tuple[Filter, ...]
     scorers: tuple[tuple[Scorer, float], ...]
     picker: Picker
+    stay: Stay = field(default_factory=ShortPrompts)
+    endpoint_filters: tuple[Filter, ...] = field(init=False)
+    pair_filters: tuple[Filter, ...] = field(init=False)
+    ratings: tuple[tuple[Rating, float], ...] = field(init=False)
+    pairings: tuple[tuple[Scorer, float], ...] = field(init=False)
+    looks_at_pairs: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._set("endpoint_filters", tuple(f for f in self.filters if not isinstance(f, PairFilter)))
+        self._set("pair_filters", tuple(f for f in self.filters if not isinstance(f, EndpointFilter)))
+        self._set("ratings", tuple((s, weight) for s, weight in self.scorers if isinstance(s, Rating)))
+        self._set("pairings", tuple((s, weight) for s, weight in self.scorers if not isinstance(s, Rating)))
+        self._set("looks_at_pairs", bool(self.pair_filters or self.pairings))
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
 
 
 DEFAULT = Policy((), ((LeastLoaded(), 1.0),), Best())
