@@ -1,6 +1,5 @@
 """The command `tandem router`. What it runs is imported when it runs."""
 
-import asyncio
 import logging
 from typing import Any
 
@@ -109,6 +108,7 @@ def command(filters: tuple[str, ...], scorers: tuple[str, ...], picker: str, **o
 
 def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...], picker: str) -> None:
     from tandem_router.discovery import DiscoveryError, parse_source
+    from tandem_router.http.loop import run
     from tandem_router.policies.registry import build
     from tandem_router.server import serve
 
@@ -118,7 +118,7 @@ def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     try:
-        asyncio.run(serve(config, policy, discovery))
+        run(serve(config, policy, discovery))
     except DiscoveryError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from math import inf
-from typing import Protocol
+from typing import Protocol, cast
 
 from tandem_router.http.deadlines import Deadlines
 from tandem_router.http.framing import Body, Chunked, Sized
@@ -75,8 +75,7 @@ class Front(asyncio.Protocol):
         return self._service.closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what asyncio's protocols are given
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are none by their class
         self.deadline = self._loop.time() + KEEPALIVE_SECONDS
         self._service.deadlines.watch(self)
 

@@ -1,0 +1,24 @@
+"""The event loop: uvloop where there is one, which halves the cost of a relayed byte; asyncio's own elsewhere."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        _log.warning("uvloop is not installed: requests will cost more")
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`, on the best loop."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
