@@ -10,6 +10,7 @@ import msgspec
 from tandem_router.errors import ApiError, invalid
 from tandem_router.features import Feature, features_of, prompts_of
 from tandem_router.json_body import BodyError, JsonBody, parse_object
+from tandem_router.prefix import prefix_hashes, root_of
 from tandem_router.schema import ChatFields, CompletionFields, EmbeddingFields
 from tandem_router.types import RequestInfo
 
@@ -109,7 +110,16 @@ def _generation(
     if max_tokens == 0 and not (isinstance(fields, CompletionFields) and fields.echo):
         raise invalid("max_tokens: Expected `int` >= 1", "max_tokens")
     session = fields.prompt_cache_key or fields.user
-    info = _info(request_id, fields.model, prompt_tokens, stream, max_tokens, session, asker)
+    info = _info(
+        request_id,
+        fields.model,
+        prompt_tokens,
+        stream,
+        max_tokens,
+        session,
+        asker,
+        _prefix(api, body, fields.model, asker),
+    )
     wants_usage = options is not None and bool(options.include_usage)
     return ParsedRequest(info, api, body, wants_usage, features_of(fields, num_prompts))
 
@@ -122,6 +132,7 @@ def _info(
     max_tokens: int | None,
     session: str | None,
     asker: Asker,
+    prefix: tuple[int, ...] = (),
 ) -> RequestInfo:
     tenant, service_class, named = asker
     return RequestInfo(
@@ -133,7 +144,15 @@ def _info(
         service_class or "default",
         tenant,
         named or session or "",
+        prefix=prefix,
     )
+
+
+def _prefix(api: Api, body: JsonBody, model: str, asker: Asker) -> tuple[int, ...]:
+    """A chat template puts the tools before the messages."""
+    tools = bytes(body.raw("tools")) if "tools" in body else b""
+    text = memoryview(body.raw("messages" if api is Api.CHAT else "prompt"))
+    return prefix_hashes(text, root_of(model, asker.tenant, "", tools))
 
 
 def strip_internal(body: JsonBody) -> JsonBody:
