@@ -5,7 +5,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
-Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$", max_length=16)]
+Duration = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([1-9][0-9]{0,5}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])(ms|s|m|h)$", max_length=16
+    ),
+]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 
 
@@ -48,8 +54,89 @@ class Disaggregation(Settings):
     mode: Literal["auto", "always", "never"] = "auto"
 
 
+class Fairness(Settings):
+    """Tenants take turns by what they were served (virtual token counter)."""
+
+    prompt_weight: float = Field(default=1.0, ge=0, le=1000, description="What a prompt token counts.")
+    output_weight: float = Field(default=2.0, ge=0, le=1000, description="What an output token counts.")
+
+
+class Lanes(Settings):
+    """Long and short prompts wait apart, and some prefill workers take short ones only (LAPS)."""
+
+    long_tokens: int = Field(default=4096, ge=1, description="A prompt of so many tokens is a long one.")
+    short_share: Share = Field(default=0.5, description="Share of prefill workers that is for short prompts.")
+
+
+class Urgent(Settings):
+    """Prefill workers for requests that are about to miss their objective (Ascendra)."""
+
+    share: Share = Field(default=0.25, description="Share of prefill workers that is kept for them.")
+    slack: Share = Field(
+        default=0.4, description="A request is urgent when less than this share of its objective is left."
+    )
+
+
+class Agents(Settings):
+    """How many sessions run at once follows the cache: additive increase, multiplicative decrease (CONCUR)."""
+
+    least: int = Field(default=4, ge=1, le=65536, description="Sessions that always may run.")
+    most: int = Field(default=4096, ge=1, le=65536, description="Sessions that may run at the very most.")
+    high_kv: Share = Field(default=0.9, description="More KV in use than this share is congestion.")
+    low_hit: Share = Field(
+        default=0.5, description="A session's later call with a smaller share of its prompt cached is too."
+    )
+    decrease: Share = Field(default=0.7, description="Congestion leaves this share of the sessions.")
+
+
+class Offline(Settings):
+    """How much room classes with `offline` may fill (HyGen)."""
+
+    budget: Duration = Field(
+        default="100ms", description="Prefill work of theirs that an online request may find before it."
+    )
+    decode_share: Share = Field(
+        default=0.5, description="They join a decode worker while less than this share of it is taken."
+    )
+
+
 class Queueing(Settings):
-    """How requests wait in the router, and which are refused."""
+    """How requests wait in the router, which are refused, and how much each worker is given."""
+
+    order: Literal["slack", "arrival", "just-enough"] = Field(
+        default="slack",
+        description="Least slack first; first come, first served; or least slack among as many as can be met"
+        " (JITServe).",
+    )
+    ageing: Duration = Field(
+        default="10s", description="One step of a class's priority is worth this much waiting."
+    )
+    fairness: Fairness | None = None
+    programs: bool = Field(
+        default=False, description="A session's next call keeps the place of its first (Continuum)."
+    )
+    lanes: Lanes | None = None
+    urgent: Urgent | None = None
+    agents: Agents | None = None
+    offline: Offline = Offline()
+    prefill_ahead: Duration = Field(
+        default="250ms", description="Prefill work that a worker is given at a time; the rest waits here."
+    )
+    decodes: int = Field(
+        default=256, ge=1, le=65536, description="Answers under way that a worker is given at a time."
+    )
+    kv_used: Share = Field(
+        default=0.95, description="A decode worker that uses more of its KV gets no more requests."
+    )
+    max_waiting: int = Field(
+        default=2048, ge=0, le=1_000_000, description="Requests of a class that may wait; more get a 429."
+    )
+    max_waiting_bytes: int = Field(
+        default=256 * 2**20, ge=0, le=2**40, description="Bytes of their bodies; more get a 429."
+    )
+    pod_start: Duration = Field(
+        default="30s", description="Retry-After of requests that come while there is no worker."
+    )
 
 
 class Recovery(Settings):

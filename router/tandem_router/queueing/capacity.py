@@ -1,7 +1,8 @@
 """How much each worker has been given, and which have no room now."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 from tandem_router.loads import LoadBook
 from tandem_router.queueing.pace import Pace
@@ -76,10 +77,10 @@ class Capacity:
         for name in held.counted:
             self._loads.begin(name, tokens)
         if prefill is not None:
-            worker = self._worker(prefill.name)
+            worker = self.worker(prefill.name)
             worker.prefills += 1
             worker.seconds += held.seconds
-        self._worker(choice.decode.name).decodes += 1
+        self.worker(choice.decode.name).decodes += 1
         for name in held.counted:
             self._judge(name)
         return held
@@ -90,7 +91,7 @@ class Capacity:
         if endpoint is None:
             return False
         held.prefill = None
-        worker = self._worker(endpoint.name)
+        worker = self.worker(endpoint.name)
         if done:
             worker.pause = FIRST_PAUSE
             self.pace(endpoint.pool).learn(held.tokens, now - max(held.since, worker.last_end))
@@ -108,13 +109,13 @@ class Capacity:
             return roomier
         name = held.decode.name
         held.decode = None
-        self._worker(name).decodes -= 1
+        self.worker(name).decodes -= 1
         self._uncount(held, name)
         return self._judge(name) or roomier
 
     def busy(self, name: str, now: float) -> None:
         """The worker refused: it is closed for a moment, longer each time until it takes something."""
-        worker = self._worker(name)
+        worker = self.worker(name)
         worker.closed_until = now + worker.pause
         worker.pause = min(LONGEST_PAUSE, worker.pause * 2)
         self._closed.add(name)
@@ -130,9 +131,18 @@ class Capacity:
             self._constraint = None
         return bool(over)
 
-    def next_opening(self) -> float | None:
+    def next_opening(self) -> float:
         """Clock time of the next `reopen` that opens something."""
-        return min((self._workers[name].closed_until for name in self._closed), default=None)
+        return min((self._workers[name].closed_until for name in self._closed), default=inf)
+
+    def any_open(self, names: Iterable[str]) -> bool:
+        """Whether one of them has room."""
+        return not all(name in self._full or name in self._closed for name in names)
+
+    def kv_used(self) -> float | None:
+        """The fullest worker's share of KV in use, None if nobody tells."""
+        told = (self._reports[name].kv_used for name in self._workers if name in self._reports)
+        return max((used for used in told if used is not None), default=None)
 
     def reported(self) -> bool:
         """Looks at all reports again. Whether one made room."""
@@ -148,7 +158,8 @@ class Capacity:
                 self._closed.discard(name)
                 self._constraint = None
 
-    def _worker(self, name: str) -> Worker:
+    def worker(self, name: str) -> Worker:
+        """Its account."""
         worker = self._workers.get(name)
         if worker is None:
             worker = self._workers[name] = Worker()

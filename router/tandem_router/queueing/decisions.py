@@ -43,3 +43,14 @@ class Refuse:
 
 Decision = Start | Refuse
 """What becomes of a request that waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an answer was, as the engines counted. `cached_share`: of its prompt, None if they do not tell."""
+
+    output_tokens: int = 0
+    cached_share: float | None = None
+
+
+NOTHING = Served()

@@ -5,15 +5,17 @@ ends, opens or changes lets the first of the line start. Nobody waits when waiti
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from math import inf
 
 from tandem_router.moves import Leg
-from tandem_router.queueing.capacity import Capacity, Held
-from tandem_router.queueing.decisions import Decision, Reason, Refuse, Start, Wait
-from tandem_router.queueing.line import Line
-from tandem_router.queueing.pace import Drain, Lag
-from tandem_router.queueing.tiers import Tier
+from tandem_router.queueing.capacity import Capacity
+from tandem_router.queueing.decisions import NOTHING, Decision, Reason, Refuse, Served, Start, Wait
+from tandem_router.queueing.line import LATE, OFFLINE, PARKED
+from tandem_router.queueing.policy import QueuePolicy
+from tandem_router.queueing.reserve import prefill_side
+from tandem_router.queueing.state import Bounds, Depth, Model, Running
+from tandem_router.queueing.tiers import DEFAULT, Tier
 from tandem_router.queueing.waiting import Ordered, Waiting
 from tandem_router.types import (
     UNCONSTRAINED,
@@ -21,39 +23,15 @@ from tandem_router.types import (
     Constraint,
     Endpoint,
     NoChoice,
+    Prediction,
     RequestInfo,
-    Role,
 )
 
 Choose = Callable[[RequestInfo, Constraint], Choice | NoChoice]
 """The pipeline, with the workers, their load and its randomness already in it."""
 
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """How long the queue may get, for each class, and how soon a pod is expected when there is none."""
-
-    requests: int = 2048
-    size: int = 256 * 2**20
-    pod_start_seconds: float = 30.0
-
-
-@dataclass(slots=True)
-class Running:
-    """A request that was started."""
-
-    waiting: Waiting
-    held: Held
-    started: float
-    first_token: float | None = None
-
-
-@dataclass(slots=True)
-class Depth:
-    """What of one class waits."""
-
-    requests: int = 0
-    size: int = 0
+Predict = Callable[[RequestInfo, Choice], Prediction | None]
+"""What the choice would give the request, None while nobody knows."""
 
 
 class Scheduler:
@@ -64,18 +42,17 @@ class Scheduler:
         choose: Choose,
         capacity: Capacity,
         tiers: Mapping[str, Tier],
-        bounds: Bounds = Bounds(),
+        *,
+        bounds: Bounds | None = None,
+        policy: QueuePolicy | None = None,
+        predict: Predict = lambda _info, _choice: None,
     ) -> None:
-        self._choose, self._capacity, self._tiers, self._bounds = choose, capacity, tiers, bounds
-        self._default = tiers["default"]
-        self._lines: dict[str, Line] = {}
+        self._choose, self._capacity, self._tiers, self._predict = choose, capacity, tiers, predict
+        self._bounds, self._policy = bounds or Bounds(), policy or QueuePolicy()
+        self._models: dict[str, Model] = {}
         self._waiting: dict[str, Waiting] = {}
         self._running: dict[str, Running] = {}
-        self._ends = Ordered(lambda waiting: waiting.end)
-        self._servers: dict[str, int] = {}
-        self._pools: dict[str, str] = {}
-        self._lags: dict[str, Lag] = {}
-        self._drains: dict[str, Drain] = {}
+        self._due = Ordered(lambda waiting: waiting.due)
         self._serial = 0
         self.depths = {name: Depth() for name in tiers}
 
@@ -84,25 +61,30 @@ class Scheduler:
     ) -> Start | Wait | Refuse:
         """A new request. `expires`: the clock time at which its client has no use for it; `size` in bytes."""
         self._capacity.reopen(now)
-        waiting = self._new(info, now, expires, size)
-        line = self._lines.get(info.model)
-        if line is None or not line:
-            placed = self._start(waiting, now)
+        model = self._model(info.model)
+        waiting = self._new(model, info, now, expires, size)
+        if waiting.lane != PARKED and not model.line.goes_before(waiting):
+            placed = self._start(model, waiting, now)
             if placed is not None:
                 return placed
             if isinstance(self._choose(info, UNCONSTRAINED), NoChoice):
-                return Refuse(info.request_id, Reason.NO_CAPACITY, self._bounds.pod_start_seconds)
-        return self._queue(waiting, now)
+                self._gone(waiting, now)
+                return Refuse(info.request_id, Reason.NO_CAPACITY, self._bounds.pod_start)
+        return self._queue(model, waiting, now)
 
-    def ended(self, request_id: str, leg: Leg, now: float) -> list[Decision]:
+    def ended(self, request_id: str, leg: Leg, now: float, served: Served = NOTHING) -> list[Decision]:
         """A leg ended: the prefill leg with its answer, or the decode leg and with it the whole request."""
         running = self._running.get(request_id)
         if running is None:
             return []
+        model = self._model(running.waiting.info.model)
         if leg is Leg.PREFILL:
-            return self._dispatch(now) if self._capacity.end_prefill(running.held, now, done=True) else []
-        del self._running[request_id]
-        return self._dispatch(now) if self._capacity.end_decode(running.held, now) else []
+            roomier = self._capacity.end_prefill(running.held, now, done=True)
+        else:
+            del self._running[request_id]
+            roomier = self._capacity.end_decode(running.held, now)
+            self._account(model, running, served, now)
+        return self._dispatch(now) if roomier or model.held_back else []
 
     def first_token(self, request_id: str, now: float) -> list[Decision]:
         """The first token came. For a request on one worker this is when its prompt is done."""
@@ -110,9 +92,9 @@ class Scheduler:
         if running is None or running.first_token is not None:
             return []
         running.first_token = now
+        model = self._model(running.waiting.info.model)
         roomier = self._capacity.end_prefill(running.held, now, done=True)
-        lag = now - running.started - running.held.seconds
-        self._lags.setdefault(running.waiting.info.model, Lag()).learn(lag)
+        model.estimates.first_token(now - running.started - running.held.seconds)
         return self._dispatch(now) if roomier else []
 
     def again(self, request_id: str, constraint: Constraint, now: float) -> Choice | NoChoice:
@@ -123,7 +105,7 @@ class Scheduler:
         full = self._capacity.constraint().avoid
         choice: Choice | NoChoice = NoChoice("")
         if full:
-            choice = self._choose(info, _avoiding(constraint, full))
+            choice = self._choose(info, replace(constraint, avoid=constraint.avoid | full))
         if isinstance(choice, NoChoice):
             choice = self._choose(info, constraint)
         if isinstance(choice, Choice):
@@ -138,21 +120,23 @@ class Scheduler:
     def cancel(self, request_id: str, now: float) -> list[Decision]:
         """The client left, waiting or running."""
         waiting = self._waiting.get(request_id)
-        if waiting is not None:
-            self._leave(waiting, now)
-            return []
-        return self.ended(request_id, Leg.DECODE, now)
+        if waiting is None:
+            return self.ended(request_id, Leg.DECODE, now)
+        self._leave(waiting, now)
+        self._gone(waiting, now)
+        return []
 
     def workers_changed(self, endpoints: Iterable[Endpoint], now: float) -> list[Decision]:
         """Workers came or went."""
         known = tuple(endpoints)
         self._capacity.keep(frozenset(e.name for e in known))
-        for model in {e.model for e in known}:
-            sides = [e for e in known if e.model == model and e.ready]
-            prefills = [e for e in sides if e.role is Role.PREFILL] or sides
-            self._servers[model] = len(prefills)
-            if prefills:
-                self._pools[model] = prefills[0].pool
+        for fence in self._policy.fences:
+            fence.workers_changed(known)
+        for name in {e.model for e in known} | set(self._models):
+            model, side = self._model(name), prefill_side(known, name)
+            model.side = tuple(e.name for e in side)
+            model.pool = side[0].pool if side else model.pool
+            model.estimates.servers = len(side)
         return self._dispatch(now)
 
     def reported(self, now: float) -> list[Decision]:
@@ -161,98 +145,226 @@ class Scheduler:
 
     def tick(self, now: float) -> list[Decision]:
         """What is due by `now`: workers to ask again, requests for which it is too late."""
-        decisions: list[Decision] = self._dispatch(now) if self._capacity.reopen(now) else []
-        while (waiting := self._ends.first()) is not None and waiting.end <= now:
-            decisions.append(self._give_up(waiting, now))
-        return decisions
+        self._capacity.reopen(now)
+        return self._dispatch(now)
 
     def due(self) -> float | None:
         """When to call `tick` next, in clock time; None while nobody waits."""
-        first = self._ends.first()
+        first = self._due.first()
         if first is None:
             return None
-        opening = self._capacity.next_opening()
-        return first.end if opening is None else min(first.end, opening)
+        leaving = (
+            model.congestion.next_leaving()
+            for model in self._models.values()
+            if model.congestion is not None and model.line.first_of(PARKED) is not None
+        )
+        return min(first.due, self._capacity.next_opening(), *leaving)
 
-    def expected(self, waiting: Waiting) -> float:
-        """Seconds until it starts: the work before it, at the rate at which work leaves the queue."""
-        model = waiting.info.model
-        line = self._lines.get(model)
-        ahead = line.seconds_before(waiting.key) if line else 0.0
-        return ahead / self._drain(model).rate(max(1, self._servers.get(model, 1)))
+    def _model(self, name: str) -> Model:
+        model = self._models.get(name)
+        if model is None:
+            model = self._models[name] = Model(self._policy)
+        return model
 
-    def _new(self, info: RequestInfo, now: float, expires: float, size: int) -> Waiting:
+    def _new(self, model: Model, info: RequestInfo, now: float, expires: float, size: int) -> Waiting:
         self._serial += 1
-        tier = self._tiers.get(info.service_class, self._default)
-        waiting = Waiting(info, tier, now, expires, self._serial, size)
-        waiting.seconds = self._capacity.pace(self._pools.get(info.model, "")).predict(info.prompt_tokens)
-        if tier.ttft is not None:
-            lag = self._lags.get(info.model)
-            waiting.latest = now + tier.ttft - waiting.seconds - (lag.cautious if lag else 0.0)
-        waiting.end = min(waiting.latest, expires) if tier.sheddable else expires
-        waiting.key = waiting.latest if waiting.latest < inf else now
+        tier = self._tiers.get(info.service_class) or self._tiers[DEFAULT]
+        seconds = self._capacity.pace(model.pool).predict(info.prompt_tokens)
+        latest = model.estimates.latest(info, tier, now, seconds)
+        waiting = Waiting(info, tier, now, expires, self._serial, size, seconds, latest)
+        policy = self._policy
+        waiting.key = policy.order(waiting)
+        if info.session and policy.programs is not None:
+            first = policy.programs.arrived(info.session, now)
+            waiting.later_call = first < now
+            waiting.key -= now - first if policy.keep_place else 0.0
+        waiting.lane = self._lane(model, waiting, now)
         return waiting
 
-    def _queue(self, waiting: Waiting, now: float) -> Wait | Refuse:
-        info, depth = waiting.info, self.depths[waiting.tier.name]
-        expected = self.expected(waiting)
-        if depth.requests >= self._bounds.requests or depth.size + waiting.size > self._bounds.size:
-            return Refuse(info.request_id, Reason.QUEUE_FULL, expected)
-        allowed = waiting.end - now
-        if expected >= allowed:
-            reason = Reason.UNATTAINABLE if waiting.end < waiting.expires else Reason.DEADLINE
-            return Refuse(info.request_id, reason, max(waiting.seconds, expected - allowed))
+    def _lane(self, model: Model, waiting: Waiting, now: float) -> str:
+        session = waiting.info.session
+        if session and model.congestion is not None and not model.congestion.admits(session, now):
+            return PARKED
+        if waiting.tier.offline:
+            return OFFLINE
+        if waiting.latest <= now:
+            return LATE
+        # Those behind the same fences; every fence that opens makes another lane.
+        fences = self._policy.fences
+        return "".join(str(i) for i, fence in enumerate(fences) if fence.avoid(waiting, now))
+
+    def _due_at(self, waiting: Waiting) -> float:
+        aside = waiting.lane in (LATE, OFFLINE, PARKED)
+        if aside and not waiting.tier.sheddable:
+            return waiting.expires
+        due = min(waiting.latest, waiting.expires)
+        if aside:
+            return due
+        opens = (self._policy.fences[int(index)].opens(waiting) for index in waiting.lane)
+        return min((time for time in opens if time is not None), default=due)
+
+    def _queue(self, model: Model, waiting: Waiting, now: float) -> Wait | Refuse:
+        expected = model.estimates.wait(model.line.seconds_before(waiting))
+        refused = self._refusal(model, waiting, expected, now)
+        if refused is not None:
+            self._gone(waiting, now)
+            return refused
+        depth = self.depths[waiting.tier.name]
         depth.requests += 1
         depth.size += waiting.size
-        self._waiting[info.request_id] = waiting
-        self._lines.setdefault(info.model, Line()).add(waiting)
-        self._ends.add(waiting)
-        self._drain(info.model).advance(now, contended=True)
+        self._waiting[waiting.info.request_id] = waiting
+        self._enter(model, waiting)
+        if self._policy.fair is not None:
+            self._policy.fair.arrived(waiting.info.tenant)
+        model.estimates.drain.advance(now, contended=True)
         return Wait(expected)
 
+    def _refusal(self, model: Model, waiting: Waiting, expected: float, now: float) -> Refuse | None:
+        """Why it should not even begin to wait."""
+        request_id, depth = waiting.info.request_id, self.depths[waiting.tier.name]
+        full = depth.requests >= self._bounds.requests or depth.size + waiting.size > self._bounds.size
+        if full or self._too_many(model, waiting):
+            return Refuse(request_id, Reason.QUEUE_FULL, expected)
+        if now + expected >= waiting.expires:
+            return Refuse(request_id, Reason.DEADLINE, expected)
+        if waiting.tier.sheddable and now + expected >= waiting.latest:
+            missing = now + expected - max(now, waiting.latest)
+            return Refuse(request_id, Reason.UNATTAINABLE, max(waiting.seconds, missing))
+        return None
+
+    def _too_many(self, model: Model, waiting: Waiting) -> bool:
+        """A tenant may have as many waiting as there are places left: nobody can fill the queue."""
+        if self._policy.fair is None:
+            return False
+        left = self._bounds.requests - self.depths[waiting.tier.name].requests
+        return model.line.of_tenant(waiting) >= left
+
+    def _enter(self, model: Model, waiting: Waiting) -> None:
+        waiting.due = self._due_at(waiting)
+        model.line.add(waiting)
+        self._due.add(waiting)
+
+    def _exit(self, model: Model, waiting: Waiting) -> None:
+        model.line.remove(waiting)
+        self._due.remove(waiting)
+
     def _leave(self, waiting: Waiting, now: float) -> None:
-        model = waiting.info.model
+        model = self._model(waiting.info.model)
         del self._waiting[waiting.info.request_id]
-        line, depth = self._lines[model], self.depths[waiting.tier.name]
-        line.remove(waiting)
-        self._ends.remove(waiting)
+        self._exit(model, waiting)
+        depth = self.depths[waiting.tier.name]
         depth.requests -= 1
         depth.size -= waiting.size
-        self._drain(model).advance(now, contended=bool(line))
+        if self._policy.fair is not None:
+            self._policy.fair.left(waiting.info.tenant)
+        model.estimates.drain.advance(now, contended=len(model.line) > 0)
+
+    def _gone(self, waiting: Waiting, now: float) -> None:
+        """It ends without having started."""
+        if waiting.info.session and self._policy.programs is not None:
+            self._policy.programs.ended(waiting.info.session, now)
+
+    def _overdue(self, now: float) -> list[Decision]:
+        refused: list[Decision] = []
+        while (waiting := self._due.first()) is not None and waiting.due <= now:
+            if now >= waiting.expires or (waiting.tier.sheddable and now >= waiting.latest):
+                refused.append(self._give_up(waiting, now))
+            else:
+                model = self._model(waiting.info.model)
+                self._exit(model, waiting)
+                waiting.lane = self._lane(model, waiting, now)
+                self._enter(model, waiting)
+        return refused
 
     def _give_up(self, waiting: Waiting, now: float) -> Refuse:
-        expected = self.expected(waiting)
-        self._leave(waiting, now)
         info, waited = waiting.info, now - waiting.arrived
+        model = self._model(info.model)
+        expected = model.estimates.wait(model.line.seconds_before(waiting) + waiting.seconds)
+        self._leave(waiting, now)
+        self._gone(waiting, now)
         if isinstance(self._choose(info, UNCONSTRAINED), NoChoice):
-            return Refuse(info.request_id, Reason.NO_CAPACITY, self._bounds.pod_start_seconds, waited)
+            return Refuse(info.request_id, Reason.NO_CAPACITY, self._bounds.pod_start, waited)
         reason = Reason.DEADLINE if now >= waiting.expires else Reason.UNATTAINABLE
         return Refuse(info.request_id, reason, expected, waited)
 
-    def _start(self, waiting: Waiting, now: float) -> Start | None:
-        info = waiting.info
-        choice = self._choose(info, self._capacity.constraint())
+    def _dispatch(self, now: float) -> list[Decision]:
+        """Refuses those for whom it is too late, then starts as many as there is room for."""
+        decisions = self._overdue(now)
+        for model in self._models.values():
+            if len(model.line):
+                self._let_in(model, now)
+                while (started := self._next(model, now)) is not None:
+                    decisions.append(started)
+        return decisions
+
+    def _next(self, model: Model, now: float) -> Start | None:
+        model.held_back = False
+        if not self._capacity.any_open(model.side):
+            return None
+        for waiting in model.line.heads(now, model.estimates.rate):
+            started = self._start(model, waiting, now)
+            if started is not None:
+                model.estimates.drain.started(waiting.seconds)
+                model.line.started()
+                self._leave(waiting, now)
+                return started
+        return None
+
+    def _let_in(self, model: Model, now: float) -> None:
+        """Sessions that the congestion window has room for leave the parking lane."""
+        while model.congestion is not None and (waiting := model.line.first_of(PARKED)) is not None:
+            if not model.congestion.admits(waiting.info.session, now):
+                return
+            model.congestion.started(waiting.info.session)
+            self._exit(model, waiting)
+            waiting.lane = self._lane(model, waiting, now)
+            self._enter(model, waiting)
+
+    def _start(self, model: Model, waiting: Waiting, now: float) -> Start | None:
+        info, capacity = waiting.info, self._capacity
+        constraint = capacity.constraint()
+        for fence in self._policy.fences:
+            if names := fence.avoid(waiting, now):
+                constraint = replace(constraint, avoid=constraint.avoid | names)
+        choice = self._choose(info, constraint)
         if isinstance(choice, NoChoice):
             return None
-        held = self._capacity.take(choice, info.prompt_tokens, now, stream=info.stream)
-        self._running[info.request_id] = Running(waiting, held, now)
+        if not self._harmless(model, waiting, choice):
+            model.held_back = True
+            return None
+        held = capacity.take(choice, info.prompt_tokens, now, stream=info.stream)
+        charged = 0
+        if self._policy.fair is not None:
+            charged = model.estimates.output_tokens(info)
+            self._policy.fair.charge(info.tenant, info.prompt_tokens, charged)
+        if model.congestion is not None and info.session:
+            model.congestion.started(info.session)
+        self._running[info.request_id] = Running(waiting, held, now, charged)
         return Start(info.request_id, choice, now - waiting.arrived)
 
-    def _dispatch(self, now: float) -> list[Decision]:
-        started: list[Decision] = []
-        for model, line in self._lines.items():
-            while (waiting := line.first(now)) is not None:
-                decision = self._start(waiting, now)
-                if decision is None:
-                    break
-                self._drain(model).started(waiting.seconds)
-                self._leave(waiting, now)
-                started.append(decision)
-        return started
+    def _harmless(self, model: Model, waiting: Waiting, choice: Choice) -> bool:
+        """Whether those that run, or that come next, keep their objectives when it starts on `choice`."""
+        prediction, tier = self._predict(waiting.info, choice), waiting.tier
+        if tier.offline:
+            offline = self._policy.offline
+            return offline.admits(waiting, choice, prediction, self._capacity, model.side)
+        if prediction is None or tier.tpot is None or waiting.lane == LATE:
+            return True
+        return prediction.tpot <= tier.tpot or not self._capacity.worker(choice.decode.name).decodes
 
-    def _drain(self, model: str) -> Drain:
-        return self._drains.setdefault(model, Drain())
-
-
-def _avoiding(constraint: Constraint, names: frozenset[str]) -> Constraint:
-    return Constraint(constraint.avoid | names, constraint.shun, constraint.local_only)
+    def _account(self, model: Model, running: Running, served: Served, now: float) -> None:
+        """What the end of a request teaches: lengths, shares, sessions, congestion."""
+        waiting, policy = running.waiting, self._policy
+        info = waiting.info
+        if served.output_tokens:
+            seconds = None if running.first_token is None else now - running.first_token
+            model.estimates.answered(info, served.output_tokens, seconds)
+        if policy.fair is not None:
+            policy.fair.charge(info.tenant, 0, served.output_tokens - running.charged)
+        if not info.session or policy.programs is None:
+            return
+        policy.programs.ended(info.session, now)
+        if model.congestion is not None:
+            model.congestion.ended(info.session, policy.programs.expiry(info.session))
+            hit = served.cached_share if waiting.later_call else None
+            model.congestion.signal(now, hit=hit, kv_used=self._capacity.kv_used())

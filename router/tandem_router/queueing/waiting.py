@@ -13,9 +13,10 @@ from tandem_router.types import RequestInfo
 class Waiting:
     """A request that has not started. Clock times and seconds.
 
-    `expires`: the request's own end. `latest`: a start after it misses the class's objective. `end`: when it
-    stops waiting. `key`: its place, the smallest first; `serial` breaks ties. `seconds`: what it takes of a
-    prefill worker. `size` in bytes.
+    `expires`: the request's own end. `latest`: a start after it misses the class's objective. `due`: when
+    something is to be done about it. `key`: its place, the smallest first; `serial` breaks ties.
+    `seconds`: what it takes of a prefill worker. `size` in bytes. `lane`: which part of the line it is in.
+    `later_call`: its session had one before.
     """
 
     info: RequestInfo
@@ -26,8 +27,10 @@ class Waiting:
     size: int = 0
     seconds: float = 0.0
     latest: float = inf
-    end: float = inf
+    due: float = inf
     key: float = 0.0
+    lane: str = ""
+    later_call: bool = False
 
 
 class Ordered:

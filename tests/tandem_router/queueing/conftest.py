@@ -8,7 +8,9 @@ import pytest
 
 from tandem_router.loads import LoadBook
 from tandem_router.queueing.capacity import Capacity, Limits
-from tandem_router.queueing.scheduler import Bounds, Scheduler
+from tandem_router.queueing.policy import QueuePolicy
+from tandem_router.queueing.scheduler import Scheduler
+from tandem_router.queueing.state import Bounds
 from tandem_router.queueing.tiers import Tier
 from tandem_router.types import Choice, Constraint, Endpoint, NoChoice, Path, Report, RequestInfo, Role
 
@@ -40,9 +42,16 @@ class Fleet:
         path = Path.DISAGGREGATED if prefill else Path.LOCAL
         return Choice(prefill, decode, path, "test")
 
-    def scheduler(self, *tiers: Tier, limits: Limits = Limits(), bounds: Bounds = Bounds()) -> Scheduler:
+    def scheduler(
+        self,
+        *tiers: Tier,
+        limits: Limits | None = None,
+        bounds: Bounds | None = None,
+        policy: QueuePolicy | None = None,
+    ) -> Scheduler:
         known = {"default": Tier(sheddable=False), **{tier.name: tier for tier in tiers}}
-        made = Scheduler(self.choose, Capacity(limits, self.loads, self.reports), known, bounds)
+        capacity = Capacity(limits or Limits(), self.loads, self.reports)
+        made = Scheduler(self.choose, capacity, known, bounds=bounds, policy=policy)
         made.workers_changed(self.endpoints(), 0.0)
         return made
 
