@@ -1,7 +1,7 @@
 """A prompt's leading text as chained hashes, without tokenising. Pure; alike in every process and version.
 
-CRC-32 of the request's own JSON bytes: a third of the cost of BLAKE2b, and a collision only sends a request to
-a worker that has less of its prompt than thought.
+CRC-32 of the request's own JSON bytes: a third of the cost of BLAKE2b, and a collision only sends a request
+to a worker that has less of its prompt than thought.
 """
 
 from bisect import bisect_left
@@ -44,7 +44,7 @@ def tokens_in(request: RequestInfo, blocks: int) -> int:
 
 def affinity_keys(request: RequestInfo) -> tuple[int, ...]:
     """What replicas place a request by: its session, and the start of its prompt."""
-    keys: tuple[int, ...] = (key_of(f"{request.tenant}\0{request.session}"),) if request.session else ()
+    keys: tuple[int, ...] = (session_key(request),) if request.session else ()
     if request.prefix:
         keys += (prefix_key(request),)
     return keys
@@ -52,3 +52,7 @@ def affinity_keys(request: RequestInfo) -> tuple[int, ...]:
 
 def prefix_key(request: RequestInfo) -> int:
     return request.prefix[min(AFFINITY_BLOCKS, len(request.prefix)) - 1]
+
+
+def session_key(request: RequestInfo) -> int:
+    return key_of(f"{request.tenant}\0{request.session}")

@@ -64,7 +64,7 @@ def handovers(ask: Question, side: Side) -> Ways:
     decodes = shortlist(ask.request, side.decodes, ask.view, ask.rng)
     prefills = shortlist(ask.request, side.prefills, ask.view, ask.rng)
     if ask.policy.looks_at_pairs and len(prefills) < len(side.prefills):
-        prefills = [*prefills, *neighbours(decodes, prefills, side.prefills)]
+        prefills = [*prefills, *neighbours(decodes, prefills, side.prefills, ask.rng)]
     rows = _best_rows(ask, _rated(ask, prefills, prefill=True), _rated(ask, decodes, prefill=False))
     pairs = [Pair(p.endpoint, d.endpoint) for p, d in rows]
     ratings = [p.rating + d.rating for p, d in rows]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from heapq import nlargest, nsmallest
-from itertools import islice
 from random import Random
 
 from tandem_router.policies import View
@@ -48,11 +47,17 @@ def _matched(endpoints: Sequence[Endpoint], view: View) -> list[int]:
 
 
 def neighbours(
-    decodes: Sequence[Endpoint], picked: Sequence[Endpoint], prefills: Sequence[Endpoint]
+    decodes: Sequence[Endpoint], picked: Sequence[Endpoint], prefills: Sequence[Endpoint], rng: Random
 ) -> list[Endpoint]:
-    """Some prefill workers, not yet picked, where the decode workers are."""
-    places = {e.topology for e in decodes if e.topology}
-    if not places:
-        return []
-    names = {e.name for e in picked}
-    return list(islice((e for e in prefills if e.topology in places and e.name not in names), ENOUGH))
+    """Prefill workers in those places where there are decode workers, and none that was picked."""
+    places = {e.topology for e in decodes if e.topology} - {e.topology for e in picked}
+    found: list[Endpoint] = []
+    turn = rng.randrange(len(prefills)) if places else 0
+    for index in range(turn, turn + len(prefills)):
+        if not places:
+            break
+        endpoint = prefills[index % len(prefills)]
+        if endpoint.topology in places:
+            places.remove(endpoint.topology)
+            found.append(endpoint)
+    return found

@@ -45,7 +45,7 @@ def chosen(policy: registry.Policy, view: View) -> str:
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(
-        ValueError, match="unknown policy 'fastest'; known: best, last-name, least-loaded, never-b"
+        ValueError, match=r"unknown policy 'fastest'; known: adapter-loaded, best, .*, never-b, "
     ):
         registry.build([], ["fastest"], "best")
 

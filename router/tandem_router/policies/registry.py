@@ -6,13 +6,39 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from tandem_router.policies import Filter, Picker, Rating, Scorer, Stay
+from tandem_router.policies.adapters import AdapterLoaded, HasAdapter
+from tandem_router.policies.cost import Cost
 from tandem_router.policies.filters import EndpointFilter, PairFilter
+from tandem_router.policies.kv_room import HasKvRoom, KvRoom
 from tandem_router.policies.load import LeastLoaded
 from tandem_router.policies.pick import Best
+from tandem_router.policies.prefix_affinity import PrefixAffinity
+from tandem_router.policies.prefix_match import PrefixMatch
+from tandem_router.policies.queue_load import QueueLoad
+from tandem_router.policies.session_affinity import SessionAffinity
+from tandem_router.policies.softmax import Softmax
 from tandem_router.policies.stay import ShortPrompts
+from tandem_router.policies.token_load import TokenLoad
+from tandem_router.policies.topology import Near, OnlyNear
 
 GROUP = "tandem.policies"
-BUILT_IN: dict[str, Callable[[], Any]] = {"least-loaded": LeastLoaded, "best": Best}
+BUILT_IN: dict[str, Callable[[], Any]] = {
+    "adapter-loaded": AdapterLoaded,
+    "best": Best,
+    "cost": Cost,
+    "has-adapter": HasAdapter,
+    "has-kv-room": HasKvRoom,
+    "kv-room": KvRoom,
+    "least-loaded": LeastLoaded,
+    "near": Near,
+    "only-near": OnlyNear,
+    "prefix-affinity": PrefixAffinity,
+    "prefix-match": PrefixMatch,
+    "queue-load": QueueLoad,
+    "session-affinity": SessionAffinity,
+    "softmax": Softmax,
+    "token-load": TokenLoad,
+}
 
 
 @dataclass(frozen=True, slots=True)
