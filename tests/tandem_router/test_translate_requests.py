@@ -140,7 +140,8 @@ def test_a_message_without_max_tokens_says_so() -> None:
 
 
 def test_a_plain_response() -> None:
-    assert respond(instructions="be brief", max_output_tokens=5, temperature=0, store=False, truncation="disabled") == {
+    more = {"max_output_tokens": 5, "temperature": 0, "store": False, "truncation": "disabled"}
+    assert respond(instructions="be brief", **more) == {
         "model": "m",
         "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
         "max_completion_tokens": 5,
@@ -155,7 +156,7 @@ def test_a_whole_conversation_as_input() -> None:
         {"role": "user", "content": [{"type": "input_text", "text": "see"}, {
             "type": "input_image", "image_url": "http://x/y.png", "detail": "low"}]},
         {"type": "reasoning", "id": "rs", "summary": []},
-        {"type": "message", "id": "m", "role": "assistant", "content": [{"type": "output_text", "text": "look"}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "look"}]},
         call,
         call | {"call_id": "c2"},
         {"type": "function_call_output", "call_id": "c1", "output": "sun"},

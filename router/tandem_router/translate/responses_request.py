@@ -1,4 +1,4 @@
-"""From a request of the Responses API to a chat completion's. Nothing is stored: it says all that it needs."""
+"""From a request of the Responses API to a chat completion's. Nothing is stored: it says all it needs."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
