@@ -1,4 +1,4 @@
-"""What a user may set of the router: a part of the LLMService resource, and the router's own settings file."""
+"""What a user may set of the router: a part of the LLMService resource, and the router's settings file."""
 
 from typing import Annotated, Literal
 
@@ -78,7 +78,7 @@ class Urgent(Settings):
 
 
 class Agents(Settings):
-    """How many sessions run at once follows the cache: additive increase, multiplicative decrease (CONCUR)."""
+    """How many sessions run at once follows the cache: up in steps, down by a share (CONCUR)."""
 
     least: int = Field(default=4, ge=1, le=65536, description="Sessions that always may run.")
     most: int = Field(default=4096, ge=1, le=65536, description="Sessions that may run at the very most.")
