@@ -124,6 +124,9 @@ class EventReader:
         """What to forward now. Raises SseError when one event does not end within MAX_EVENT_BYTES."""
         if self._rest or not data.endswith(b"\n\n"):
             data = self._whole(data)
+        return self._read(data)
+
+    def _read(self, data: bytes) -> bytes:
         if b'"error"' in data and _ERROR.search(data):
             self.error = True
         if b"[DONE]" in data and _DONE.search(data):
