@@ -31,7 +31,8 @@ LONG = 16_384  # Half a second of prefill at the pace that is assumed first.
 
 def order_of(scheduler: Any, first: RequestInfo, *, step: float = 0.5, limit: int = 100) -> list[str]:
     """The ids in the order in which they start, one prefill after the other."""
-    started, last, now = [], first, step
+    started: list[str] = []
+    last, now = first, step
     while len(started) < limit:
         decisions = [d for d in scheduler.ended(last.request_id, Leg.PREFILL, now) if isinstance(d, Start)]
         if not decisions:
