@@ -4,42 +4,49 @@ import math
 from typing import Literal
 
 from tandem_perf.latency import PrefillModel
-from tandem_router.types import Pair, Prediction, RequestInfo, Role
+from tandem_router.policies import Scored, View
+from tandem_router.policies.stay import ShortPrompts
+from tandem_router.types import Pair, Prediction, RequestInfo
 
 Mode = Literal["auto", "always", "never"]
 
-UNKNOWN_BREAK_EVEN = 256
-"""While nothing is predicted, a mixed worker takes prompts below this many tokens whole."""
 
+class Disaggregate:
+    """Implements `policies.Stay`. `auto` compares predictions; while there are none, only short prompts stay.
 
-def why_local(
-    request: RequestInfo,
-    whole: Pair,
-    local: Prediction | None,
-    handover: Prediction | None,
-    *,
-    mode: Mode = "auto",
-    cached: int = 0,
-) -> str | None:
-    """Why the request stays on `whole`'s worker although a hand-over is possible; None: hand it over.
-
-    `local` and `handover` are predicted for the best way of each kind; `cached` tokens of the prompt are on
-    `whole`'s worker already. Reasons: `never`, `short_prompt`, `mostly_cached`, `prefill_busy`.
+    Reasons for staying: `never` (the setting), `short_prompt`, `mostly_cached` (there is little left to
+    compute) and `prefill_busy` (the hand-over would pay, but for the queue in front of the prefill worker).
     """
-    if mode == "always":
-        return None
-    if mode == "never":
-        return "never"
-    if local is None or handover is None:
-        short = request.prompt_tokens - cached < UNKNOWN_BREAK_EVEN and whole.decode.role is Role.MIXED
-        return _short(cached) if short else None
-    if local.cost > handover.cost:
-        return None
-    busy = handover.queue > local.queue and local.cost > handover.cost - handover.queue
-    return "prefill_busy" if busy else _short(cached)
+
+    def __init__(self, mode: Mode = "auto") -> None:
+        self._mode = mode
+        self._unknown = ShortPrompts()
+
+    def local(
+        self, request: RequestInfo, handover: Scored, mixed: Scored | None, view: View, /
+    ) -> tuple[Pair, str] | None:
+        own = Pair(None, handover.pair.decode)
+        if self._mode == "always":
+            return None
+        if self._mode == "never":
+            return (own if mixed is None else mixed.pair), "never"
+        if view.predictor is None:
+            return self._unknown.local(request, handover, mixed, view)
+        wholes = [own] if mixed is None else [own, mixed.pair]
+        remote, *local = view.predictor.predict_all(request, (handover.pair, *wholes), view)
+        known = [(p.cost, i) for i, p in enumerate(local) if p is not None]
+        if remote is None or not known:
+            return self._unknown.local(request, handover, mixed, view)
+        cost, index = min(known)
+        if cost > remote.cost:
+            return None
+        whole = wholes[index]
+        return whole, _why(cost, remote, view.matches.get(whole.decode.name, 0))
 
 
-def _short(cached: int) -> str:
+def _why(cost: float, remote: Prediction, cached: int) -> str:
+    if cost > remote.cost - remote.queue:
+        return "prefill_busy"
     return "mostly_cached" if cached else "short_prompt"
 
 
@@ -60,11 +67,11 @@ def break_even(
 
 def _first_positive(constant: float, linear: float, square: float) -> float:
     """The least n >= 0 from which on `constant + linear n + square n^2` is positive; infinite if none is."""
-    if constant > 0 and linear >= 0 and square >= 0:
-        return 0.0
     if square == 0:
-        return -constant / linear if linear > 0 else math.inf
+        if linear == 0:
+            return 0.0 if constant > 0 else math.inf
+        return max(0.0, -constant / linear) if linear > 0 else math.inf
+    if square < 0:
+        return math.inf
     root = linear * linear - 4 * square * constant
-    if square < 0 or root < 0:
-        return 0.0 if square > 0 else math.inf
-    return max(0.0, (-linear + math.sqrt(root)) / (2 * square))
+    return 0.0 if root < 0 else max(0.0, (math.sqrt(root) - linear) / (2 * square))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from tandem_router.candidates import candidates
 from tandem_router.loads import LoadBook
@@ -14,14 +15,27 @@ from tandem_router.policies.registry import Policy
 from tandem_router.predict.flight import Flight
 from tandem_router.predict.forecaster import Forecaster
 from tandem_router.queueing.decisions import Decision, Refuse, Start, Wait
-from tandem_router.queueing.scheduler import Scheduler
-from tandem_router.types import Choice, Constraint, NoChoice, Report, RequestInfo
+from tandem_router.types import Choice, Constraint, Endpoint, NoChoice, Report, RequestInfo
 from tandem_sim.clock import Clock
 from tandem_sim.serving.outcome import Outcome
 from tandem_sim.serving.service import MODEL
 from tandem_sim.serving.worker import Task, Worker
 
 Done = Callable[[Outcome], None]
+
+
+class Scheduler(Protocol):
+    """What a door asks of `tandem_router.queueing.scheduler.Scheduler`."""
+
+    def submit(self, info: RequestInfo, now: float, /) -> Start | Wait | Refuse: ...
+    def first_token(self, request_id: str, now: float, /) -> list[Decision]: ...
+    def ended(self, request_id: str, leg: Leg, now: float, /) -> list[Decision]: ...
+    def busy(self, worker: str, now: float, /) -> list[Decision]: ...
+    def again(self, request_id: str, constraint: Constraint, now: float, /) -> Choice | NoChoice: ...
+    def workers_changed(self, endpoints: Iterable[Endpoint], now: float, /) -> list[Decision]: ...
+    def reported(self, now: float, /) -> list[Decision]: ...
+    def tick(self, now: float, /) -> list[Decision]: ...
+    def due(self) -> float | None: ...
 
 
 @dataclass(slots=True)

@@ -7,10 +7,9 @@ from random import Random
 
 from tandem_router.predict.forecaster import Forecaster
 from tandem_router.queueing.build import scheduler
-from tandem_router.queueing.scheduler import Scheduler
 from tandem_sim.clock import Clock
 from tandem_sim.serving.calls import Call, Load
-from tandem_sim.serving.door import Door
+from tandem_sim.serving.door import Door, Scheduler
 from tandem_sim.serving.outcome import Outcome, Report
 from tandem_sim.serving.service import Service
 

@@ -17,8 +17,7 @@ from tandem_sim.serving.worker import Worker
 from tandem_wire.router_settings import RouterSettings
 
 if TYPE_CHECKING:
-    from tandem_router.queueing.scheduler import Scheduler
-    from tandem_sim.serving.door import Door
+    from tandem_sim.serving.door import Door, Scheduler
 
 MODEL = "sim"
 OBJECTIVE = Objective(ttft=0.5, tpot=0.05)

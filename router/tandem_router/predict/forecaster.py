@@ -22,7 +22,6 @@ class _Prompt(NamedTuple):
 
     queue: float
     prefill: float
-    lacking: int
 
 
 class _Tokens(NamedTuple):
@@ -194,7 +193,7 @@ class _Question:
         tokens = self._request.prompt_tokens
         cached = self._hits.cached(tokens, self._view.matches.get(endpoint.name, 0))
         seconds = worker.prefill_seconds(work_of(tokens - cached, cached))
-        return _Prompt(worker.prompts.wait(self._now), seconds, tokens - cached)
+        return _Prompt(worker.prompts.wait(self._now), seconds)
 
     def _ask_tokens(self, endpoint: Endpoint) -> _Tokens | None:
         worker = self._forecaster.worker(endpoint)

@@ -8,6 +8,9 @@ from tandem_perf.latency import Chunk
 _SAME_STEP = 0.2
 """A prompt that is done this soon after another, as a share of its own time, was computed with it."""
 
+_LATE = 3.0
+"""A prompt that takes so many times its own time is not there for being computed with others."""
+
 
 class Work(NamedTuple):
     """Steps, new tokens and attended tokens, as `OnlineLatency.prefilled` takes them."""
@@ -37,7 +40,7 @@ def work_of(new_tokens: int, prefix_tokens: int) -> Work:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One prompt on one worker; `seconds` as predicted when it was sent at `sent`."""
+    """One prompt on one worker; `seconds` as reckoned when it was sent at `sent`."""
 
     work: Work
     seconds: float
@@ -52,6 +55,7 @@ class Prompts:
     seconds: float = 0.0
     head_since: float = 0.0
     hidden_until: float = 0.0
+    credit: float = 0.0
     clean: bool = True
     pending: Sample | None = None
 
@@ -59,7 +63,8 @@ class Prompts:
         """Seconds until the work that is here now is done."""
         hidden = max(0.0, self.hidden_until - now)
         for head in self.outstanding:
-            return hidden + self.seconds - min(now - self.head_since, head.seconds)
+            progress = self.credit + min(now - self.head_since, _LATE * head.seconds)
+            return hidden + max(0.0, self.seconds - progress)
         return hidden
 
     def add(self, ticket: Ticket) -> None:
@@ -76,6 +81,8 @@ class Prompts:
     def done(self, ticket: Ticket, now: float) -> Sample | None:
         """The prompt was computed. What this tells about an earlier one's time, if that is certain now."""
         elapsed = now - max(ticket.sent, self.head_since)
+        # What took longer was computed together with a part of the next ones.
+        self.credit = max(0.0, self.credit + elapsed - ticket.seconds)
         self._remove(ticket, now)
         if not self.clean or now < self.hidden_until:
             self.pending = None
@@ -96,4 +103,5 @@ class Prompts:
     def _remove(self, ticket: Ticket, now: float) -> None:
         del self.outstanding[ticket]
         self.seconds = self.seconds - ticket.seconds if self.outstanding else 0.0
+        self.credit = min(self.credit, self.seconds)
         self.head_since = now
