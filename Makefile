@@ -43,7 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@python=$$(bash -c "$$FIND_PYTHON")
 	test -x $(PY) || "$$python" -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		-e '.[operator,router,worker,dev]'
+		-e '.[operator,router,sim,worker,dev]'
 	touch $@
 
 up: $(STAMP) ## Serve the quickstart on this machine, as processes.

@@ -1,4 +1,4 @@
-"""Fake engines with a real router in front of them, all in this process: for tests and measurements."""
+"""Simulated engines with a real router in front of them, all in this process: for tests and measurements."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +16,15 @@ CONFIG = RouterConfig(
     discovery="", hosts=("127.0.0.1",), port=0, model="fake", service="test", request_timeout=20.0
 )
 DEFAULTS = Settings()
+ENGINE_OF = {
+    "nixl": "vllm",
+    "nixl-push": "vllm-push",
+    "mooncake": "vllm-mooncake",
+    "sglang": "sglang",
+    "trtllm": "trtllm",
+    "native": "native",
+}
+"""What the router calls an engine that speaks a protocol."""
 
 
 @dataclass(slots=True)
@@ -45,9 +54,10 @@ def endpoint_of(engine: SimEngine, index: int) -> Endpoint:
         port=engine.port,
         role=Role(settings.role),
         pool=settings.role,
-        engine=settings.flavour,
+        engine=ENGINE_OF[settings.protocol],
         model=settings.model,
         revision="1",
+        bootstrap_port=engine.site.bootstrap_port,
     )
 
 

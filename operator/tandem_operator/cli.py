@@ -15,10 +15,11 @@ SUMMARIES = {
     "operator": "Run the Kubernetes operator.",
     "render": "Print the manifests that the operator would apply.",
     "router": "Run the router in front of the workers.",
+    "sim-engine": "Run a simulated engine, without a GPU.",
     "up": "Run an LLMService on this machine, without a cluster.",
     "worker": "Run one prefill, decode or mixed worker.",
 }
-EXTRAS = {"up": "operator,router,worker"}
+EXTRAS = {"sim-engine": "sim", "up": "operator,router,worker"}
 
 
 class LazyGroup(click.Group):

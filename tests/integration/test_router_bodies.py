@@ -84,7 +84,7 @@ async def test_the_same_id_twice_does_not_meet_itself_in_a_worker() -> None:
 
 
 async def test_nothing_internal_comes_back() -> None:
-    async with fleet(*pair(Settings(flavour="native"))) as running:
+    async with fleet(*pair(Settings(protocol="native"))) as running:
         _, answer, headers = await send(
             running, json.dumps({"model": "fake", "prompt": PROMPT, "max_tokens": 2})
         )

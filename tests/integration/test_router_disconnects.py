@@ -15,7 +15,7 @@ from tandem_sim.engines.faults import Fault
 from tandem_sim.engines.settings import Settings
 from tandem_sim.fleet import CONFIG, Fleet, fleet, pair
 
-NATIVE = Settings(flavour="native")
+NATIVE = Settings(protocol="native")
 SLOW = replace(NATIVE, token_seconds=30.0)
 
 

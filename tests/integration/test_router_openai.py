@@ -9,7 +9,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from tandem_sim.engines.settings import Flavour, Settings
+from tandem_sim.engines.settings import Protocol, Settings
 from tandem_sim.fleet import Fleet, fleet, pair
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "a word " * 600}]
@@ -30,10 +30,10 @@ async def reference() -> tuple[str, str]:
         return chat.choices[0].message.content or "", text.choices[0].text
 
 
-@pytest.mark.parametrize("flavour", ["vllm", "native"])
-async def test_text_through_two_workers_equals_text_through_one(flavour: Flavour) -> None:
+@pytest.mark.parametrize("protocol", ["nixl", "native"])
+async def test_text_through_two_workers_equals_text_through_one(protocol: Protocol) -> None:
     chat_text, plain_text = await reference()
-    base = Settings(flavour=flavour)
+    base = Settings(protocol=protocol)
     async with fleet(*pair(base), *pair(base)) as running, client_of(running) as client:
         chat = await client.chat.completions.with_raw_response.create(
             model="fake", messages=MESSAGES, max_tokens=6

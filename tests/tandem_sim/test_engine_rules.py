@@ -12,7 +12,7 @@ from tandem_sim.engines.engine import SimEngine
 from tandem_sim.engines.faults import Fault
 from tandem_sim.engines.kv import KvGoneError, KvStore
 from tandem_sim.engines.server import running
-from tandem_sim.engines.settings import Flavour, Settings
+from tandem_sim.engines.settings import Protocol, Settings
 
 PROMPT = {"model": "fake", "prompt": "the program is free software", "max_tokens": 4}
 ASK = {"kv_transfer_params": {"do_remote_decode": True}}
@@ -45,11 +45,11 @@ async def handed_over(
     return await post(session, decode, PROMPT | {"kv_transfer_params": answer["kv_transfer_params"]})
 
 
-@pytest.mark.parametrize("flavour", ["vllm", "native"])
+@pytest.mark.parametrize("protocol", ["nixl", "native"])
 async def test_a_hand_over_gives_the_same_text_as_none(
-    session: aiohttp.ClientSession, flavour: Flavour
+    session: aiohttp.ClientSession, protocol: Protocol
 ) -> None:
-    base = Settings(flavour=flavour)
+    base = Settings(protocol=protocol)
     async with (
         running(replace(base, role="prefill")) as prefill,
         running(replace(base, role="decode")) as decode,
@@ -106,7 +106,7 @@ async def test_the_wrong_leg_and_long_prompts_are_refused(session: aiohttp.Clien
 
 async def test_faults_and_counters_over_http(session: aiohttp.ClientSession) -> None:
     async with running(Settings()) as engine:
-        url = f"http://127.0.0.1:{engine.port}/fake"
+        url = f"http://127.0.0.1:{engine.port}/sim"
         async with session.post(f"{url}/faults", json={"fault": "error", "times": 2}) as response:
             assert response.status == 204
         assert [(await post(session, engine, PROMPT))[0] for _ in range(3)] == [500, 500, 200]
@@ -117,7 +117,7 @@ async def test_faults_and_counters_over_http(session: aiohttp.ClientSession) -> 
 
 def test_a_handle_ends_once() -> None:
     now = [0.0]
-    kv = KvStore("engine", lambda: now[0], lambda: None)
+    kv = KvStore("engine", lambda: now[0])
     for handle in "abc":
         kv.grant(handle, "digest", 10.0)
     with pytest.raises(ValueError, match="leased already"):

@@ -1,5 +1,6 @@
-"""An HTTP engine without a GPU that speaks vLLM's NixlConnector protocol or the native worker's, with faults.
+"""HTTP engines without a GPU that keep the hand-over protocols of real ones, with faults on demand.
 
-Its text follows from the prompt alone, so the same request gives the same text wherever it runs; a decode leg
-whose KV is gone gives other text, as a real engine would. Handles are counted until they end.
+Their text follows from the prompt alone, so the same request gives the same text wherever it runs; KV that is
+gone means what it means to the real engine: other text, an error, or a wait. Handles are
+counted until they end.
 """

@@ -1,16 +1,20 @@
-"""Faults that a fake engine shows on demand, each a number of times."""
+"""Faults that a simulated engine shows on demand, each a number of times."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class Fault(StrEnum):
-    """`error` and `busy` answer 500 and 429, `hang` never answers, `die` closes the connection instead.
+    """What happens to one request.
 
-    `stream_error` is a 200 whose first event is an error; `late_error` shows one after two tokens,
-    `die_mid_stream` closes after two, `truncate` ends after two as if it were complete, but without [DONE].
-    `no_params` and `expired` concern the prefill leg: no KV is kept, or its lease has ended already.
+    Before it is looked at: `error` and `busy` answer 500 and 429, `hang` never answers, `die` closes the
+    connection. `stream_error` is a 200 whose first event is an error. In a stream, after two tokens:
+    `late_error` shows an error event, `die_mid_stream` closes the connection, `truncate` ends as if all was
+    said, but without [DONE].
+    Of the prefill leg: `no_params` keeps no KV, `expired` keeps it under a lease that has ended, `lost_kv`
+    frees it at once, `killed_after_prefill` ends the whole engine as soon as its answer is out.
+    Of the decode leg: `slow_link` lets the KV take `slow_seconds` more.
     """
 
     ERROR = "error"
@@ -23,13 +27,16 @@ class Fault(StrEnum):
     TRUNCATE = "truncate"
     NO_PARAMS = "no_params"
     EXPIRED = "expired"
+    LOST_KV = "lost_kv"
+    KILLED_AFTER_PREFILL = "killed_after_prefill"
+    SLOW_LINK = "slow_link"
 
 
 @dataclass(slots=True)
 class FaultQueue:
     """Faults to show, oldest first, one for each request."""
 
-    waiting: deque[Fault]
+    waiting: deque[Fault] = field(default_factory=deque)
 
     def inject(self, fault: Fault, times: int = 1) -> None:
         self.waiting.extend([fault] * times)

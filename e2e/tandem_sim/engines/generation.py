@@ -1,6 +1,6 @@
-"""One answer of a fake engine: which tokens, and how they are streamed, with the faults of a stream."""
+"""One answer of a simulated engine: which tokens, and how they are streamed, with the faults of a stream."""
 
-import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -14,15 +14,15 @@ SOUND_TOKENS = 2
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Output tokens and how they leave: `per_event` at a time, `seconds` apart."""
+    """Output token ids, and how they leave: `per_event` at a time; each of `n` choices has the same ones."""
 
     shape: shapes.Shape
-    tokens: list[str]
+    ids: list[int]
     finish: str
-    prompt_tokens: int
-    seconds: float
+    prompt_ids: list[int]
+    cached_tokens: int
     per_event: int
-    usage: bool
+    streamed: bool
 
 
 def sse() -> web.StreamResponse:
@@ -36,27 +36,35 @@ async def stream_error(request: web.Request, shape: shapes.Shape) -> web.StreamR
     """
     response = sse()
     await response.prepare(request)
-    if shape.chat:
-        await response.write(shape.role_event())
-    await response.write(shapes.event(shapes.INTERNAL_ERROR) + shapes.DONE)
+    await response.write(shape.opening_events([]) + shapes.event(shapes.INTERNAL_ERROR) + shapes.DONE)
     return response
 
 
-async def stream(request: web.Request, generation: Generation, fault: Fault | None) -> web.StreamResponse:
+async def stream(
+    request: web.Request,
+    generation: Generation,
+    fault: Fault | None,
+    compute: Callable[[int], Awaitable[None]],
+) -> web.StreamResponse:
+    """`compute` waits until so many more tokens are there."""
     response = sse()
     await response.prepare(request)
-    if generation.shape.chat:
-        await response.write(generation.shape.role_event())
-    total = len(generation.tokens)
-    for start in range(0, total, generation.per_event):
+    shape, ids = generation.shape, generation.ids
+    if opening := shape.opening_events(generation.prompt_ids):
+        await response.write(opening)
+    for start in range(0, len(ids), generation.per_event):
         if start >= SOUND_TOKENS and await _shows(request, response, fault):
             return response
-        await asyncio.sleep(generation.seconds)
-        end = min(start + generation.per_event, total)
-        finish = generation.finish if end == total else None
-        await response.write(generation.shape.token_event(generation.tokens[start:end], finish))
-    if generation.usage:
-        await response.write(generation.shape.usage_event(generation.prompt_tokens, total))
+        piece = ids[start : start + generation.per_event]
+        await compute(len(piece))
+        finish = generation.finish if start + len(piece) == len(ids) else None
+        for index in range(shape.wanted.n):
+            await response.write(
+                shape.token_event(index, piece, finish, first=start == 0, prompt_ids=generation.prompt_ids)
+            )
+    if shape.wanted.usage:
+        total = len(ids) * shape.wanted.n
+        await response.write(shape.usage_event(len(generation.prompt_ids), total, generation.cached_tokens))
     await response.write(shapes.DONE)
     return response
 

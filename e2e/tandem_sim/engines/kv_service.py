@@ -1,6 +1,7 @@
-"""A prefill worker's side of the hand-over in the native flavour: Pull and Release of `Worker`."""
+"""A prefill worker's side of the hand-over in the native protocol: Pull and Release of `Worker`."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 
@@ -29,10 +30,14 @@ class KvService(WorkerServicer):
         return ReleaseReply(released=self._kv.end(request.handle, pulled=request.reason == "pulled"))
 
 
-async def serve_kv(kv: KvStore, host: str) -> tuple[grpc.aio.Server, int]:
-    """A running server and its port."""
+@asynccontextmanager
+async def serving_kv(kv: KvStore, host: str) -> AsyncIterator[int]:
+    """A running server; gives its port."""
     server = grpc.aio.server()
     add_WorkerServicer_to_server(KvService(kv), server)
     port = server.add_insecure_port(f"{host}:0")
     await server.start()
-    return server, port
+    try:
+        yield port
+    finally:
+        await server.stop(grace=None)
