@@ -1,18 +1,38 @@
 """The workers of one model, sorted out once for many decisions: who can do what, and with whom. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tandem_router.rendezvous import ranked
 from tandem_router.types import Endpoint, Role
+
+_OWNERS = 3
+_MAX_KEYS = 4096
+
+
+class Roster(tuple[Endpoint, ...]):
+    """Workers of one kind, and which of them own which keys."""
+
+    _owners: dict[int, list[int]]
+
+    def owners(self, key: int) -> list[int]:
+        """Indices of the first workers for `key`, by rendezvous hashing."""
+        owners = self.__dict__.setdefault("_owners", {})
+        found = owners.get(key)
+        if found is None:
+            if len(owners) >= _MAX_KEYS:
+                owners.clear()
+            found = owners[key] = ranked(key, self, _OWNERS)
+        return list(found)
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
     """Workers that can hand over to each other."""
 
-    prefills: Sequence[Endpoint]
-    decodes: Sequence[Endpoint]
+    prefills: Roster
+    decodes: Roster
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +46,8 @@ class Candidates:
     known: bool
     usable: tuple[Endpoint, ...]
     sides: tuple[Side, ...]
-    wholes: tuple[Endpoint, ...]
-    mixed: tuple[Endpoint, ...]
+    wholes: Roster
+    mixed: Roster
 
 
 def candidates(endpoints: Iterable[Endpoint], model: str) -> Candidates:
@@ -43,7 +63,7 @@ def candidates(endpoints: Iterable[Endpoint], model: str) -> Candidates:
     return Candidates(
         known=bool(mine),
         usable=usable,
-        sides=tuple(Side(tuple(prefills[key]), tuple(decodes[key])) for key in prefills if key in decodes),
-        wholes=tuple(e for e in usable if e.role is not Role.PREFILL),
-        mixed=tuple(e for e in usable if e.role is Role.MIXED),
+        sides=tuple(Side(Roster(prefills[key]), Roster(decodes[key])) for key in prefills if key in decodes),
+        wholes=Roster(e for e in usable if e.role is not Role.PREFILL),
+        mixed=Roster(e for e in usable if e.role is Role.MIXED),
     )

@@ -7,10 +7,11 @@ decision among a thousand workers costs little more than one among thirty.
 from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
-from tandem_router.candidates import Candidates, Side, candidates
+from tandem_router.candidates import Candidates, Roster, Side, candidates
 from tandem_router.policies import Scored, View
 from tandem_router.policies.registry import DEFAULT, Policy
-from tandem_router.scoring import Question, handovers, wholes
+from tandem_router.question import Question
+from tandem_router.scoring import handovers, wholes
 from tandem_router.types import (
     UNCONSTRAINED,
     Choice,
@@ -47,18 +48,18 @@ def decide(
     constraint: Constraint = UNCONSTRAINED,
 ) -> Choice | NoChoice:
     """The pair that serves `request`. The same arguments (and state of `rng`) give the same choice."""
-    return _Decision(Question(request, view, rng, policy), found, constraint).make()
+    ejected = view.ejected
+    barred = constraint.avoid | ejected if ejected else constraint.avoid
+    return _Decision(Question(request, view, rng, policy, barred), found, constraint).make()
 
 
 class _Decision:
     """The steps of one decision."""
 
-    __slots__ = ("_ask", "_barred", "_constraint", "_found")
+    __slots__ = ("_ask", "_constraint", "_found")
 
     def __init__(self, ask: Question, found: Candidates, constraint: Constraint) -> None:
         self._ask, self._found, self._constraint = ask, found, constraint
-        ejected = ask.view.ejected
-        self._barred = constraint.avoid | ejected if ejected else constraint.avoid
 
     def make(self) -> Choice | NoChoice:
         ask, found = self._ask, self._found
@@ -74,10 +75,10 @@ class _Decision:
             return Choice(None, local[0].decode, Path.LOCAL, local[1])
         return Choice(handover.pair.prefill, handover.pair.decode, Path.DISAGGREGATED, "pair_available")
 
-    def _whole(self, endpoints: Sequence[Endpoint]) -> Scored | None:
+    def _whole(self, roster: Roster) -> Scored | None:
         """The best worker for both phases; one that is shunned only if there is no other."""
-        allowed, shun = self._allowed(endpoints), self._constraint.shun
-        for some in ([e for e in allowed if e.name not in shun], allowed) if shun else (allowed,):
+        shun = self._constraint.shun
+        for some in (_without(roster, shun), roster) if shun else (roster,):
             ways = wholes(self._ask, some)
             if ways.pairs:
                 index = self._ask.policy.picker.pick(ways.scores, self._ask.rng)
@@ -87,7 +88,7 @@ class _Decision:
     def _handover(self) -> Scored | None:
         ask = self._ask
         for sides in self._rounds():
-            found = [handovers(ask, side) for side in sides if side.prefills and side.decodes]
+            found = [handovers(ask, side) for side in sides]
             scores = [score for ways in found for score in ways.scores]
             if scores:
                 index = ask.policy.picker.pick(scores, ask.rng)
@@ -95,10 +96,12 @@ class _Decision:
                 return Scored(scores[index], pairs[index])
         return None
 
-    def _rounds(self) -> Iterator[list[Side]]:
+    def _rounds(self) -> Iterator[Sequence[Side]]:
         """The sides; if workers are shunned, first the pairs without any, then those with one of them."""
-        sides = [Side(self._allowed(s.prefills), self._allowed(s.decodes)) for s in self._found.sides]
-        shun = self._constraint.shun
+        sides, shun = self._found.sides, self._constraint.shun
+        if held := self._constraint.held:
+            only = frozenset((held,))
+            sides = tuple(Side(_only(s.prefills, only), s.decodes) for s in sides)
         if not shun:
             yield sides
             return
@@ -109,15 +112,6 @@ class _Decision:
             either.append(Side(good.prefills, _only(side.decodes, shun)))
             either.append(Side(_only(side.prefills, shun), good.decodes))
         yield either
-
-    def _allowed(self, endpoints: Sequence[Endpoint]) -> Sequence[Endpoint]:
-        """Those that are not ruled out and pass the filters."""
-        ask = self._ask
-        if self._barred:
-            endpoints = _without(endpoints, self._barred)
-        for f in ask.policy.endpoint_filters:
-            endpoints = [e for e in endpoints if f.endpoint(ask.request, e, ask.view)]
-        return endpoints
 
     def _why_whole(self) -> str:
         if self._ask.request.needs_local:
@@ -133,9 +127,9 @@ class _Decision:
         return "no_decode_worker" if left else "no_ready_worker"
 
 
-def _without(endpoints: Sequence[Endpoint], names: frozenset[str]) -> list[Endpoint]:
-    return [e for e in endpoints if e.name not in names]
+def _without(roster: Roster, names: frozenset[str]) -> Roster:
+    return Roster(e for e in roster if e.name not in names)
 
 
-def _only(endpoints: Sequence[Endpoint], names: frozenset[str]) -> list[Endpoint]:
-    return [e for e in endpoints if e.name in names]
+def _only(roster: Roster, names: frozenset[str]) -> Roster:
+    return Roster(e for e in roster if e.name in names)

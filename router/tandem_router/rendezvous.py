@@ -21,6 +21,7 @@ def key_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+@lru_cache(maxsize=1 << 16)
 def weight(key: int, name: str) -> int:
     """How much this worker is the key's: 64 bits, independent among workers and keys."""
     mixed = ((key_of(name) ^ key) * _ODD) & _MASK

@@ -5,17 +5,15 @@ pairs of the best rated workers, and for those of them that are near each other.
 """
 
 from collections.abc import Sequence
-from heapq import nlargest
 from itertools import islice, product
-from random import Random
 from typing import NamedTuple
 
-from tandem_router.candidates import Side
-from tandem_router.policies import Scorer, View
+from tandem_router.candidates import Roster, Side
+from tandem_router.policies import Scorer
 from tandem_router.policies.load import LeastLoaded
-from tandem_router.policies.registry import Policy
+from tandem_router.question import Question
 from tandem_router.shortlist import neighbours, shortlist
-from tandem_router.types import Endpoint, Pair, RequestInfo
+from tandem_router.types import Endpoint, Pair
 
 MAX_PAIRS = 36
 """So many pairs of a side are all scored; of more, those of the best rated workers."""
@@ -24,15 +22,6 @@ MAX_LOOKED_AT = 4096
 """So many pairs are looked at for one that passes the filters, when none of the shortlist does."""
 
 _SPARE = LeastLoaded()
-
-
-class Question(NamedTuple):
-    """What one decision is about."""
-
-    request: RequestInfo
-    view: View
-    rng: Random
-    policy: Policy
 
 
 class Ways(NamedTuple):
@@ -50,33 +39,33 @@ class _Rated(NamedTuple):
     endpoint: Endpoint
 
 
-def wholes(ask: Question, endpoints: Sequence[Endpoint]) -> Ways:
+def wholes(ask: Question, roster: Roster) -> Ways:
     """Both phases on one worker: those of the workers that are worth scoring."""
-    short = shortlist(ask.request, endpoints, ask.view, ask.rng)
-    pairs = _passing(ask, [Pair(None, e) for e in short])
-    if not pairs and len(short) < len(endpoints):
-        pairs = _passing(ask, [Pair(None, e) for e in endpoints])
+    few = shortlist(ask, roster)
+    pairs = ask.passing([Pair(None, e) for e in few])
+    if not pairs and len(few) < len(roster):
+        pairs = ask.passing([Pair(None, e) for e in ask.allowed(roster)])
     return Ways(pairs, _scored(ask, pairs, [0.0] * len(pairs), ask.policy.scorers))
 
 
 def handovers(ask: Question, side: Side) -> Ways:
     """The pairs of a side that pass the filters and are worth scoring."""
-    decodes = shortlist(ask.request, side.decodes, ask.view, ask.rng)
-    prefills = shortlist(ask.request, side.prefills, ask.view, ask.rng)
+    decodes, prefills = shortlist(ask, side.decodes), shortlist(ask, side.prefills)
     if ask.policy.looks_at_pairs and len(prefills) < len(side.prefills):
-        prefills = [*prefills, *neighbours(decodes, prefills, side.prefills, ask.rng)]
+        prefills = [*prefills, *neighbours(ask, decodes, prefills, side.prefills)]
+    if not prefills or not decodes:
+        return Ways([], [])
     rows = _best_rows(ask, _rated(ask, prefills, prefill=True), _rated(ask, decodes, prefill=False))
     pairs = [Pair(p.endpoint, d.endpoint) for p, d in rows]
     ratings = [p.rating + d.rating for p, d in rows]
     if not ask.policy.pair_filters:
         return Ways(pairs, _scored(ask, pairs, ratings, ask.policy.pairings))
-    kept = [(pair, rating) for pair, rating in zip(pairs, ratings, strict=True) if _passing(ask, [pair])]
+    kept = [index for index, pair in enumerate(pairs) if ask.passing([pair])]
     if kept:
-        pairs, ratings = [pair for pair, _ in kept], [rating for _, rating in kept]
+        pairs, ratings = [pairs[index] for index in kept], [ratings[index] for index in kept]
         return Ways(pairs, _scored(ask, pairs, ratings, ask.policy.pairings))
-    pairs = _passing(
-        ask, [Pair(p, d) for d, p in islice(product(side.decodes, side.prefills), MAX_LOOKED_AT)]
-    )
+    everything = islice(product(ask.allowed(side.decodes), ask.allowed(side.prefills)), MAX_LOOKED_AT)
+    pairs = ask.passing([Pair(p, d) for d, p in everything])
     return Ways(pairs, _scored(ask, pairs, [0.0] * len(pairs), ask.policy.scorers))
 
 
@@ -119,17 +108,11 @@ def _best(ask: Question, rated: list[_Rated]) -> list[_Rated]:
     if len(rated) <= _BEST:
         return rated
     turn = ask.rng.randrange(len(rated))
-    return nlargest(_BEST, rated[turn:] + rated[:turn], key=_promise)
+    return sorted(rated[turn:] + rated[:turn], key=_promise, reverse=True)[:_BEST]
 
 
 def _promise(rated: _Rated) -> float:
     return rated.promise
-
-
-def _passing(ask: Question, pairs: list[Pair]) -> list[Pair]:
-    for f in ask.policy.pair_filters:
-        pairs = [pair for pair in pairs if f.pair(ask.request, pair, ask.view)]
-    return pairs
 
 
 def _scored(

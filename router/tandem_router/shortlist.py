@@ -1,63 +1,77 @@
-"""A few workers of many that are worth rating: where the prompt may be cached, the least loaded, others."""
+"""A few workers of many that are worth rating: where the prompt may be cached, and the least loaded. Pure."""
 
 from collections.abc import Sequence
-from heapq import nlargest, nsmallest
-from random import Random
 
-from tandem_router.policies import View
+from tandem_router.candidates import Roster
 from tandem_router.policies.load import room_taken
 from tandem_router.prefix import affinity_keys
-from tandem_router.rendezvous import ranked
-from tandem_router.types import Endpoint, RequestInfo
+from tandem_router.question import Question
+from tandem_router.types import Endpoint
 
 ENOUGH = 16
 """So many workers of a role are all rated."""
-_OWNERS = _MATCHED = _LEAST_LOADED = 4
-_SAMPLED = 2
+_TOO_FEW = 3
+_MATCHED = _LEAST_LOADED = 3
 
 
-def shortlist(
-    request: RequestInfo, endpoints: Sequence[Endpoint], view: View, rng: Random
-) -> Sequence[Endpoint]:
-    """At most `ENOUGH` of the workers, all of one role; the same for the same arguments."""
-    if len(endpoints) <= ENOUGH:
-        return endpoints
-    turn = rng.randrange(len(endpoints))
-    picked = dict.fromkeys(_least_loaded(endpoints, view, turn))
-    for key in affinity_keys(request):
-        picked.update(dict.fromkeys(ranked(key, endpoints, _OWNERS)))
-    if view.matches:
-        picked.update(dict.fromkeys(_matched(endpoints, view)))
-    if len(picked) < ENOUGH:
-        picked.update(dict.fromkeys(rng.randrange(len(endpoints)) for _ in range(_SAMPLED)))
-    return [endpoints[index] for index in list(picked)[:ENOUGH]]
-
-
-def _least_loaded(endpoints: Sequence[Endpoint], view: View, turn: int) -> list[int]:
-    """Equals are taken from `turn` on, so that routers which see the same do not all take the same."""
-    taken = room_taken(endpoints, view)
-    order = (*range(turn, len(endpoints)), *range(turn))
-    return nsmallest(_LEAST_LOADED, order, key=taken.__getitem__)
-
-
-def _matched(endpoints: Sequence[Endpoint], view: View) -> list[int]:
-    matches = view.matches
-    found = [index for index, e in enumerate(endpoints) if e.name in matches]
-    return nlargest(_MATCHED, found, key=lambda index: matches[endpoints[index].name])
+def shortlist(ask: Question, roster: Roster) -> Sequence[Endpoint]:
+    """All workers that may be taken if they are few, else at most `ENOUGH` of them."""
+    if len(roster) > ENOUGH:
+        few = ask.allowed(_worthwhile(ask, roster))
+        if len(few) >= _TOO_FEW:
+            return few
+    allowed = ask.allowed(roster)
+    return allowed if len(allowed) <= ENOUGH else _worthwhile(ask, Roster(allowed))
 
 
 def neighbours(
-    decodes: Sequence[Endpoint], picked: Sequence[Endpoint], prefills: Sequence[Endpoint], rng: Random
-) -> list[Endpoint]:
+    ask: Question, decodes: Sequence[Endpoint], picked: Sequence[Endpoint], prefills: Roster
+) -> Sequence[Endpoint]:
     """Prefill workers in those places where there are decode workers, and none that was picked."""
     places = {e.topology for e in decodes if e.topology} - {e.topology for e in picked}
     found: list[Endpoint] = []
-    turn = rng.randrange(len(prefills)) if places else 0
-    for index in range(turn, turn + len(prefills)):
-        if not places:
-            break
-        endpoint = prefills[index % len(prefills)]
+    for index in _from_anywhere(ask, prefills) if places else ():
+        endpoint = prefills[index]
         if endpoint.topology in places:
             places.remove(endpoint.topology)
             found.append(endpoint)
-    return found
+            if not places:
+                break
+    return ask.allowed(found)
+
+
+def _worthwhile(ask: Question, roster: Roster) -> list[Endpoint]:
+    picked = dict.fromkeys(_least_loaded(ask, roster))
+    for key in affinity_keys(ask.request):
+        picked.update(dict.fromkeys(roster.owners(key)))
+    if ask.view.matches:
+        picked.update(dict.fromkeys(_matched(ask, roster)))
+    return [roster[index] for index in list(picked)[:ENOUGH]]
+
+
+def _least_loaded(ask: Question, roster: Roster) -> list[int]:
+    """Nobody has less to do than the idle: the first of them are enough."""
+    loads, barred = ask.view.loads, ask.barred
+    idle: list[int] = []
+    order = _from_anywhere(ask, roster)
+    for index in order:
+        name = roster[index].name
+        if name not in loads and name not in barred:
+            idle.append(index)
+            if len(idle) == _LEAST_LOADED:
+                return idle
+    taken = room_taken(roster, ask.view)
+    open_ = [index for index in order if roster[index].name not in barred] if barred else order
+    return sorted(open_, key=taken.__getitem__)[:_LEAST_LOADED]
+
+
+def _matched(ask: Question, roster: Roster) -> list[int]:
+    matches = ask.view.matches
+    found = [(matches[e.name], index) for index, e in enumerate(roster) if e.name in matches]
+    return [index for _, index in sorted(found, reverse=True)[:_MATCHED]]
+
+
+def _from_anywhere(ask: Question, roster: Roster) -> list[int]:
+    """All indices, from one by chance on: routers that see the same should not all take the same."""
+    turn = ask.rng.randrange(len(roster))
+    return [*range(turn, len(roster)), *range(turn)]

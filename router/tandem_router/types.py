@@ -94,8 +94,7 @@ class Report:
     fresh: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(NamedTuple):
     """Where a request could run. `prefill` None: both phases on `decode`."""
 
     prefill: Endpoint | None

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from tandem_router.pipeline import choose
 from tandem_router.policies import NOTHING_KNOWN, View
+from tandem_router.policies.filters import EndpointFilter, PairFilter
+from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.policies.stay import SHORT_PROMPT_TOKENS
-from tandem_router.types import Choice, Constraint, Endpoint, Load, NoChoice, Path, RequestInfo, Role
+from tandem_router.types import Choice, Constraint, Endpoint, Load, NoChoice, Pair, Path, RequestInfo, Role
 
 LONG = RequestInfo("r", "m", 4000, stream=True)
 SHORT = RequestInfo("r", "m", SHORT_PROMPT_TOKENS - 1, stream=True)
@@ -149,3 +151,61 @@ def test_local_only_prefers_a_worker_that_did_not_fail() -> None:
         names(choose(LONG, [P1, D1, D2], NOTHING_KNOWN, Random(s), constraint=rule))[1] for s in range(9)
     } == {"d2"}
     assert names(choose(LONG, [P1, D1], NOTHING_KNOWN, Random(0), constraint=rule))[1] == "d1"
+
+
+def test_a_prompt_that_is_held_is_handed_over_from_where_it_is() -> None:
+    held = Constraint(held="p1", shun=frozenset({"d1"}))
+    view = View({"p1": Load(50, 90_000)})
+    assert names(choose(LONG, [P1, P2, D1, D2], view, Random(0), constraint=held))[:2] == ("p1", "d2")
+
+
+def fleet(size: int) -> list[Endpoint]:
+    return [worker(f"{role}{i}", role) for role in ("prefill", "decode") for i in range(size)]
+
+
+@given(st.integers(17, 60), st.sets(st.integers(0, 59)), st.sets(st.integers(0, 59)), st.integers(0, 99))
+@settings(max_examples=40)
+def test_among_many_workers_the_same_rules_hold(size: int, busy: set[int], out: set[int], seed: int) -> None:
+    everyone = fleet(size)
+    loads = {f"{role}{i}": Load(2, 5000) for role in ("prefill", "decode") for i in busy if i < size}
+    avoid = frozenset(f"prefill{i}" for i in out)
+    ejected = frozenset(f"decode{i}" for i in out)
+    view, rule = View(loads, ejected=ejected), Constraint(avoid=avoid)
+    request = RequestInfo("r", "m", 4000, True, prefix=(seed, seed + 1), session=str(seed))
+    choice = choose(request, everyone, view, Random(seed), constraint=rule)
+    left = set(range(size)) - out
+    if not left:
+        assert isinstance(choice, NoChoice)
+        return
+    assert isinstance(choice, Choice)
+    assert choice.prefill is not None
+    for chosen, ruled_out in ((choice.prefill, avoid), (choice.decode, ejected)):
+        assert chosen.name not in ruled_out
+        assert chosen.name not in loads or left <= busy
+
+
+def test_a_filter_that_few_pass_still_finds_them() -> None:
+    class OnlySeven(EndpointFilter):
+        def endpoint(self, _request: RequestInfo, endpoint: Endpoint, _view: View, /) -> bool:
+            return endpoint.name.endswith("57")
+
+    class Straight(PairFilter):
+        def pair(self, _request: RequestInfo, pair: Pair, _view: View, /) -> bool:
+            return pair.prefill is not None and pair.prefill.name[7:] == pair.decode.name[6:] == "11"
+
+    for only, expected in ((OnlySeven(), ("prefill57", "decode57")), (Straight(), ("prefill11", "decode11"))):
+        policy = Policy((only,), DEFAULT.scorers, DEFAULT.picker)
+        assert names(choose(LONG, fleet(60), NOTHING_KNOWN, Random(0), policy=policy))[:2] == expected
+
+
+def test_many_equals_share_the_work() -> None:
+    rng, everyone = Random(0), fleet(50)
+    taken = [names(choose(LONG, everyone, NOTHING_KNOWN, rng))[:2] for _ in range(400)]
+    for side in zip(*taken, strict=True):
+        assert len(set(side)) == 50
+        assert max(side.count(name) for name in set(side)) < 24
+
+
+def test_what_needs_one_worker_gets_one() -> None:
+    request = RequestInfo("r", "m", 4000, True, needs_local="prompt_logprobs")
+    assert names(choose(request, [P1, D1], NOTHING_KNOWN, Random(0))) == (None, "d1", "prompt_logprobs")

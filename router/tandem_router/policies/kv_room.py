@@ -1,4 +1,4 @@
-"""KV room: prefers decode workers with free KV blocks; a filter leaves out those that cannot hold the prompt."""
+"""KV room: prefers decode workers with free KV blocks; the filter leaves out those that lack room."""
 
 from collections.abc import Sequence
 

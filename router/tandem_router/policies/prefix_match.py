@@ -15,4 +15,4 @@ class PrefixMatch(Rating):
         matches, tokens = view.matches, max(request.prompt_tokens, 1)
         if not matches:
             return [0.0] * len(endpoints)
-        return [min(1.0, matches.get(e.name, 0) / tokens) for e in endpoints]
+        return [min(1.0, matches[e.name] / tokens) if e.name in matches else 0.0 for e in endpoints]
