@@ -14,8 +14,8 @@ Mode = Literal["auto", "always", "never"]
 class Disaggregate:
     """Implements `policies.Stay`. `auto` compares predictions; while there are none, only short prompts stay.
 
-    Reasons for staying: `never` (the setting), `short_prompt`, `mostly_cached` (there is little left to
-    compute) and `prefill_busy` (the hand-over would pay, but for the queue in front of the prefill worker).
+    Reasons for staying: `short_prompt`, `mostly_cached` (there is little left to compute) and `prefill_busy`
+    (the hand-over would pay, but for the queue in front of the prefill worker).
     """
 
     def __init__(self, mode: Mode = "auto") -> None:
@@ -26,10 +26,8 @@ class Disaggregate:
         self, request: RequestInfo, handover: Scored, mixed: Scored | None, view: View, /
     ) -> tuple[Pair, str] | None:
         own = Pair(None, handover.pair.decode)
-        if self._mode == "always":
+        if self._mode != "auto":
             return None
-        if self._mode == "never":
-            return (own if mixed is None else mixed.pair), "never"
         if view.predictor is None:
             return self._unknown.local(request, handover, mixed, view)
         wholes = [own] if mixed is None else [own, mixed.pair]

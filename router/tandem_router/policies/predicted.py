@@ -1,4 +1,4 @@
-"""Predicted latency: prefers pairs that meet the class's objectives with room, and of those the cheaper ones."""
+"""Predicted latency: prefers pairs that meet the class's objectives with room, and of those cheaper ones."""
 
 import math
 from collections.abc import Sequence

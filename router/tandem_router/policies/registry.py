@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
+from tandem_router.disaggregation import Disaggregate, Mode
 from tandem_router.policies import Filter, Picker, Rating, Scorer, Stay
 from tandem_router.policies.adapters import AdapterLoaded, HasAdapter
 from tandem_router.policies.cost import Cost
@@ -12,12 +13,12 @@ from tandem_router.policies.filters import EndpointFilter, PairFilter
 from tandem_router.policies.kv_room import HasKvRoom, KvRoom
 from tandem_router.policies.load import LeastLoaded
 from tandem_router.policies.pick import Best
+from tandem_router.policies.predicted import PredictedLatency
 from tandem_router.policies.prefix_affinity import PrefixAffinity
 from tandem_router.policies.prefix_match import PrefixMatch
 from tandem_router.policies.queue_load import QueueLoad
 from tandem_router.policies.session_affinity import SessionAffinity
 from tandem_router.policies.softmax import Softmax
-from tandem_router.policies.stay import ShortPrompts
 from tandem_router.policies.token_load import TokenLoad
 from tandem_router.policies.topology import Near, OnlyNear
 
@@ -32,6 +33,7 @@ BUILT_IN: dict[str, Callable[[], Any]] = {
     "least-loaded": LeastLoaded,
     "near": Near,
     "only-near": OnlyNear,
+    "predicted-latency": PredictedLatency,
     "prefix-affinity": PrefixAffinity,
     "prefix-match": PrefixMatch,
     "queue-load": QueueLoad,
@@ -45,13 +47,15 @@ BUILT_IN: dict[str, Callable[[], Any]] = {
 class Policy:
     """One way to choose: the filters hold, scores add up by weight, the picker takes one.
 
-    The other fields sort the policies by what they look at: workers one by one, or pairs.
+    `stay` says when a hand-over is not worth it; without `handovers` there are none at all while some worker
+    can do both phases. The other fields sort the policies by what they look at: workers one by one, or pairs.
     """
 
     filters: tuple[Filter, ...]
     scorers: tuple[tuple[Scorer, float], ...]
     picker: Picker
-    stay: Stay = field(default_factory=ShortPrompts)
+    stay: Stay = field(default_factory=Disaggregate)
+    handovers: bool = True
     endpoint_filters: tuple[Filter, ...] = field(init=False)
     pair_filters: tuple[Filter, ...] = field(init=False)
     ratings: tuple[tuple[Rating, float], ...] = field(init=False)
@@ -83,7 +87,7 @@ def make(name: str) -> Any:
     return installed[name].load()()
 
 
-def build(filters: Sequence[str], scorers: Sequence[str], picker: str) -> Policy:
+def build(filters: Sequence[str], scorers: Sequence[str], picker: str, mode: Mode = "auto") -> Policy:
     """A policy from names. A scorer may carry its weight: `least-loaded=2`.
 
     Raises ValueError for an unknown name, a weight that is none, or a policy of the wrong kind.
@@ -92,6 +96,8 @@ def build(filters: Sequence[str], scorers: Sequence[str], picker: str) -> Policy
         tuple(_of_kind(name, "endpoint", "a filter") for name in filters),
         tuple(_weighted(text) for text in scorers),
         _of_kind(picker, "pick", "a picker"),
+        stay=Disaggregate(mode),
+        handovers=mode != "never",
     )
 
 
