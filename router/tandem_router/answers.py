@@ -40,7 +40,7 @@ def answer_headers(record: Record, request_id: str, now: float) -> dict[str, str
 
 
 def error_headers(error: ApiError, request_id: str) -> dict[str, str]:
-    headers = {REQUEST_ID: request_id, "content-type": "application/json"}
+    headers = {REQUEST_ID: request_id, "content-type": "application/json", **error.headers}
     if error.retry_after is not None:
         headers["retry-after"] = str(error.retry_after)
     return headers

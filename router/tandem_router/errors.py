@@ -1,12 +1,15 @@
 """Errors as the OpenAI API writes them."""
 
 import json
+from collections.abc import Mapping
 
-_TYPES = {401: "authentication_error", 429: "rate_limit_error"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class ApiError(Exception):
     """An answer that is an error. `code` is machine-readable; `retry_after` is in seconds."""
+
+    headers: Mapping[str, str] = {}
 
     def __init__(
         self, status: int, message: str, code: str, param: str | None = None, retry_after: int | None = None
@@ -23,6 +26,21 @@ class ApiError(Exception):
 
 def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
     return ApiError(400, message, code, param)
+
+
+def unauthorized(message: str) -> ApiError:
+    return ApiError(401, message, "invalid_api_key")
+
+
+def forbidden(model: str) -> ApiError:
+    return ApiError(403, f"this API key may not ask for the model {model!r}", "model_not_allowed", "model")
+
+
+def rate_limited(what: str, limit: int, retry_after: int, headers: Mapping[str, str]) -> ApiError:
+    message = f"this API key's limit of {limit} {what} a minute is reached"
+    error = ApiError(429, message, "rate_limited", retry_after=max(1, retry_after))
+    error.headers = headers
+    return error
 
 
 def no_worker(model: str, reason: str) -> ApiError:

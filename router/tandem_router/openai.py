@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tandem_router.access.names import PLAIN, Named, Names
 from tandem_router.errors import ApiError, invalid
 from tandem_router.features import Feature, features_of, prompts_of
 from tandem_router.json_body import BodyError, JsonBody, parse_object
@@ -54,16 +55,18 @@ class Asker(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A checked request. `body` holds nothing that only the router may say."""
+    """A checked request. `body` holds nothing that only the router may say; `name` is the model asked for."""
 
     info: RequestInfo
     api: Api
     body: JsonBody
     wants_usage: bool
     features: frozenset[Feature] = frozenset()
+    name: str = ""
 
 
 _ANYONE = Asker()
+_EMBEDDINGS = frozenset({Feature.EMBEDDINGS})
 _DECODE: dict[Api, Callable[[bytes], ChatFields | CompletionFields | EmbeddingFields]] = {
     Api.CHAT: msgspec.json.Decoder(ChatFields).decode,
     Api.COMPLETION: msgspec.json.Decoder(CompletionFields).decode,
@@ -71,31 +74,55 @@ _DECODE: dict[Api, Callable[[bytes], ChatFields | CompletionFields | EmbeddingFi
 }
 
 
-def parse_request(api: Api, data: bytes, request_id: str, asker: Asker = _ANYONE) -> ParsedRequest:
+class _Ask(NamedTuple):
+    """What the fields of a body say."""
+
+    stream: bool
+    max_tokens: int | None
+    prompt_tokens: int
+    session: str
+    wants_usage: bool
+    features: frozenset[Feature]
+
+
+def parse_request(
+    api: Api, data: bytes, request_id: str, asker: Asker = _ANYONE, names: Names = PLAIN
+) -> ParsedRequest:
     """Checks and strips a body. Raises ApiError (400) with the field that is wrong."""
     try:
         body = strip_internal(parse_object(data))
+        body.get("stream_options")  # read on the way to every engine: what is wrong with it is said now
     except BodyError as error:
         raise invalid(f"invalid JSON: {error}", code="invalid_json") from error
     try:
         fields = _DECODE[api](data)
     except msgspec.ValidationError as error:
         raise _first_error(str(error)) from error
+    ask = _ask(fields, len(data) // BYTES_PER_TOKEN)
+    tenant, service_class, session = asker
+    session = session or ask.session
+    named = names.resolve(fields.model, session or request_id)
+    if named.served != fields.model:
+        body = body.with_values({"model": named.served})
+    info = RequestInfo(
+        request_id,
+        named.model,
+        ask.prompt_tokens,
+        ask.stream,
+        ask.max_tokens,
+        service_class or "default",
+        tenant,
+        session,
+        named.adapter,
+        _prefix(api, body, named, tenant),
+    )
+    return ParsedRequest(info, api, body, ask.wants_usage, ask.features, fields.model)
+
+
+def _ask(fields: ChatFields | CompletionFields | EmbeddingFields, prompt_tokens: int) -> _Ask:
     if isinstance(fields, EmbeddingFields):
         prompts_of(fields.input, "input")
-        info = _info(request_id, fields.model, len(data) // BYTES_PER_TOKEN, False, None, fields.user, asker)
-        return ParsedRequest(info, api, body, True, frozenset({Feature.EMBEDDINGS}))
-    return _generation(api, body, fields, len(data) // BYTES_PER_TOKEN, request_id, asker)
-
-
-def _generation(
-    api: Api,
-    body: JsonBody,
-    fields: ChatFields | CompletionFields,
-    prompt_tokens: int,
-    request_id: str,
-    asker: Asker,
-) -> ParsedRequest:
+        return _Ask(False, None, prompt_tokens, fields.user or "", True, _EMBEDDINGS)
     stream, options = fields.stream or False, fields.stream_options
     if options is not None and not stream:
         raise invalid("stream_options is only allowed when stream is true", "stream_options")
@@ -109,50 +136,18 @@ def _generation(
         num_prompts, prompt_tokens = prompts.number, prompts.tokens or prompt_tokens
     if max_tokens == 0 and not (isinstance(fields, CompletionFields) and fields.echo):
         raise invalid("max_tokens: Expected `int` >= 1", "max_tokens")
-    session = fields.prompt_cache_key or fields.user
-    info = _info(
-        request_id,
-        fields.model,
-        prompt_tokens,
-        stream,
-        max_tokens,
-        session,
-        asker,
-        _prefix(api, body, fields.model, asker),
-    )
+    session = fields.prompt_cache_key or fields.user or ""
     wants_usage = options is not None and bool(options.include_usage)
-    return ParsedRequest(info, api, body, wants_usage, features_of(fields, num_prompts))
+    return _Ask(stream, max_tokens, prompt_tokens, session, wants_usage, features_of(fields, num_prompts))
 
 
-def _info(
-    request_id: str,
-    model: str,
-    prompt_tokens: int,
-    stream: bool,
-    max_tokens: int | None,
-    session: str | None,
-    asker: Asker,
-    prefix: tuple[int, ...] = (),
-) -> RequestInfo:
-    tenant, service_class, named = asker
-    return RequestInfo(
-        request_id,
-        model,
-        prompt_tokens,
-        stream,
-        max_tokens,
-        service_class or "default",
-        tenant,
-        named or session or "",
-        prefix=prefix,
-    )
-
-
-def _prefix(api: Api, body: JsonBody, model: str, asker: Asker) -> tuple[int, ...]:
+def _prefix(api: Api, body: JsonBody, named: Named, tenant: str) -> tuple[int, ...]:
     """A chat template puts the tools before the messages."""
+    if api is Api.EMBEDDING:
+        return ()
     tools = bytes(body.raw("tools")) if "tools" in body else b""
     text = memoryview(body.raw("messages" if api is Api.CHAT else "prompt"))
-    return prefix_hashes(text, root_of(model, asker.tenant, "", tools))
+    return prefix_hashes(text, root_of(named.model, tenant, named.adapter, tools))
 
 
 def strip_internal(body: JsonBody) -> JsonBody:

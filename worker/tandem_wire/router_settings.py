@@ -15,6 +15,9 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63)]
 
 
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
 class Settings(BaseModel):
     """camelCase in YAML and JSON, snake_case in code, unknown fields refused, values immutable."""
 
@@ -142,9 +145,57 @@ class Queueing(Settings):
 class Recovery(Settings):
     """What the router does about workers that fail."""
 
+    migration: bool = Field(
+        default=True, description="Streams whose decode worker is lost go on at another one, where it is exact."
+    )
+    stall: Duration = Field(
+        default="30s", description="A stream without a token for so long has lost its worker."
+    )
+    failures_in_a_row: int = Field(
+        default=5, ge=1, le=1000, description="After so many a worker gets no requests for 1 s, then for longer."
+    )
+    max_ejected: Share = Field(
+        default=0.5, description="Share of a pool that may be ejected for being worse than the rest of it."
+    )
+    hedge: Share | None = Field(
+        default=None,
+        description="A prefill that takes longer than this share of the recent ones is sent to a second worker.",
+    )
+
+
+class ModelShare(Settings):
+    """A model or adapter behind an alias, with its part of the requests."""
+
+    model: ModelName
+    weight: float = Field(default=1.0, gt=0, le=1000)
+
+
+class ModelAlias(Settings):
+    """Another name to ask for; sessions stay with the model that they were given."""
+
+    name: ModelName
+    models: tuple[ModelShare, ...] = Field(min_length=1, max_length=16)
+
+
+class Adapter(Settings):
+    """A LoRA adapter that the workers of `model` have loaded under this name."""
+
+    name: ModelName
+    model: ModelName
+
 
 class Access(Settings):
-    """Who may ask for what."""
+    """Who may ask for what, and by which names."""
+
+    aliases: tuple[ModelAlias, ...] = Field(
+        default=(), max_length=64, json_schema_extra={"x-key": "name"}, description="More names of models."
+    )
+    adapters: tuple[Adapter, ...] = Field(
+        default=(), max_length=256, json_schema_extra={"x-key": "name"}, description="LoRA adapters."
+    )
+    cache_salt: bool = Field(
+        default=True, description="Tenants with keys do not share prefix caches (cache_salt)."
+    )
 
 
 class RouterSettings(Settings):
