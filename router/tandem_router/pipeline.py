@@ -13,6 +13,7 @@ from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.question import Question
 from tandem_router.scoring import handovers, wholes
 from tandem_router.types import (
+    BUSY,
     UNCONSTRAINED,
     Choice,
     Constraint,
@@ -50,6 +51,8 @@ def decide(
     """The pair that serves `request`. The same arguments (and state of `rng`) give the same choice."""
     ejected = view.ejected
     barred = constraint.avoid | ejected if ejected else constraint.avoid
+    if constraint.full:
+        barred |= constraint.full
     return _Decision(Question(request, view, rng, policy, barred), found, constraint).make()
 
 
@@ -63,13 +66,14 @@ class _Decision:
 
     def make(self) -> Choice | NoChoice:
         ask, found = self._ask, self._found
-        local_only = self._constraint.local_only or ask.request.needs_local
+        local_only = self._constraint.local_only or ask.request.needs_local or not ask.policy.handovers
         handover = None if local_only else self._handover()
         if handover is None:
-            whole = self._whole(found.wholes)
+            waits = not local_only and self._busy(side.prefills for side in found.sides)
+            whole = self._whole(found.mixed if waits else found.wholes)
             if whole is None:
-                return NoChoice(self._why_none())
-            return Choice(None, whole.pair.decode, Path.LOCAL, self._why_whole())
+                return NoChoice(BUSY if waits or self._busy((found.wholes,)) else self._why_none())
+            return Choice(None, whole.pair.decode, Path.LOCAL, "prefill_busy" if waits else self._why_whole())
         mixed = self._whole(found.mixed) if found.mixed else None
         if (local := ask.policy.stay.local(ask.request, handover, mixed, ask.view)) is not None:
             return Choice(None, local[0].decode, Path.LOCAL, local[1])
@@ -96,6 +100,11 @@ class _Decision:
                 return Scored(scores[index], pairs[index])
         return None
 
+    def _busy(self, rosters: Iterable[Roster]) -> bool:
+        """Whether one of them has no room but would do."""
+        full = self._constraint.full - self._constraint.avoid
+        return bool(full) and any(e.name in full for roster in rosters for e in roster)
+
     def _rounds(self) -> Iterator[Sequence[Side]]:
         """The sides; if workers are shunned, first the pairs without any, then those with one of them."""
         sides, shun = self._found.sides, self._constraint.shun
@@ -116,6 +125,8 @@ class _Decision:
     def _why_whole(self) -> str:
         if self._ask.request.needs_local:
             return self._ask.request.needs_local
+        if not self._ask.policy.handovers:
+            return "never"
         barred = self._constraint.avoid
         prefills = (e for e in self._found.usable if e.role is Role.PREFILL and e.name not in barred)
         return "no_pair" if any(prefills) else "no_prefill_worker"

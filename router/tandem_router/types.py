@@ -144,25 +144,29 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class NoChoice:
-    """No worker can take the request; `reason` is machine-readable."""
+    """No worker can take the request; `reason` is machine-readable. BUSY: some could, if they had room."""
 
     reason: str
 
 
+BUSY = "busy"
+
+
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What earlier attempts of a request rule out.
+    """What earlier attempts of a request rule out, and who has no room.
 
     `avoid`: workers that failed by themselves, never taken again.
     `shun`: workers of a pair that failed together, either may be to blame: taken if nothing else is left.
-    `local_only`: no hand-over any more. `held`: the prefill worker that holds the prompt's KV already, so only
-    hand-overs from it are of use; empty is none.
+    `local_only`: no hand-over any more. `held`: the prefill worker that holds the prompt's KV already, so
+    only hand-overs from it are of use; empty is none. `full`: workers without room, to be waited for.
     """
 
     avoid: frozenset[str] = frozenset()
     shun: frozenset[str] = frozenset()
     local_only: bool = False
     held: str = ""
+    full: frozenset[str] = frozenset()
 
 
 UNCONSTRAINED = Constraint()

@@ -22,14 +22,14 @@ class Direct:
         self._hold(info, choice)
         return Start(info.request_id, choice)
 
-    def again(self, request_id: str, constraint: Constraint, _now: float, /) -> Choice | NoChoice:
-        info, names = self._held[request_id]
+    def again(self, request_id: str, constraint: Constraint, _now: float, /) -> Start | Wait | NoChoice:
+        info, names = self._held.pop(request_id)
         self._free(info, names)
-        names.clear()
         choice = self._door.choose(info, constraint)
-        if isinstance(choice, Choice):
-            self._hold(info, choice)
-        return choice
+        if isinstance(choice, NoChoice):
+            return choice
+        self._hold(info, choice)
+        return Start(request_id, choice)
 
     def ended(self, request_id: str, leg: Leg, _now: float, /) -> list[Decision]:
         info, names = self._held[request_id]

@@ -31,7 +31,7 @@ class Scheduler(Protocol):
     def first_token(self, request_id: str, now: float, /) -> list[Decision]: ...
     def ended(self, request_id: str, leg: Leg, now: float, /) -> list[Decision]: ...
     def busy(self, worker: str, now: float, /) -> list[Decision]: ...
-    def again(self, request_id: str, constraint: Constraint, now: float, /) -> Choice | NoChoice: ...
+    def again(self, request_id: str, constraint: Constraint, now: float, /) -> Start | Wait | NoChoice: ...
     def workers_changed(self, endpoints: Iterable[Endpoint], now: float, /) -> list[Decision]: ...
     def reported(self, now: float, /) -> list[Decision]: ...
     def tick(self, now: float, /) -> list[Decision]: ...
@@ -150,13 +150,12 @@ class Door:
             visit.flight.dropped(now)
         visit.avoid |= {worker.endpoint.name}
         self._act(self.scheduler.busy(worker.endpoint.name, now))
-        choice = self.scheduler.again(visit.info.request_id, Constraint(avoid=visit.avoid), now)
-        if isinstance(choice, Choice):
-            self._launch(visit, choice)
-            return
-        decisions = self.scheduler.ended(visit.info.request_id, Leg.DECODE, now)
-        self._refuse(visit, "workers_busy")
-        self._act(decisions)
+        found = self.scheduler.again(visit.info.request_id, Constraint(avoid=visit.avoid), now)
+        if isinstance(found, Start):
+            self._launch(visit, found.choice)
+        elif isinstance(found, NoChoice):
+            self._refuse(visit, "workers_busy")
+        self._arm()
 
     def _prefilled(self, visit: Visit, worker: Worker, task: Task) -> None:
         now, choice, flight = self.clock.now, visit.choice, visit.flight

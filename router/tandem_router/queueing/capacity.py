@@ -61,7 +61,7 @@ class Capacity:
         """Rules out the workers without room."""
         if self._constraint is None:
             blocked = frozenset(self._full | self._closed)
-            self._constraint = Constraint(avoid=blocked) if blocked else UNCONSTRAINED
+            self._constraint = Constraint(full=blocked) if blocked else UNCONSTRAINED
         return self._constraint
 
     def pace(self, pool: str) -> Pace:
@@ -120,6 +120,10 @@ class Capacity:
         worker.pause = min(LONGEST_PAUSE, worker.pause * 2)
         self._closed.add(name)
         self._constraint = None
+
+    def closed(self) -> frozenset[str]:
+        """The workers that refused a moment ago."""
+        return frozenset(self._closed)
 
     def reopen(self, now: float) -> bool:
         """Opens the workers whose pause is over. Whether there was one."""

@@ -18,6 +18,7 @@ from tandem_router.queueing.state import Bounds, Depth, Model, Running
 from tandem_router.queueing.tiers import DEFAULT, Tier
 from tandem_router.queueing.waiting import Ordered, Waiting
 from tandem_router.types import (
+    BUSY,
     UNCONSTRAINED,
     Choice,
     Constraint,
@@ -65,9 +66,9 @@ class Scheduler:
         waiting = self._new(model, info, now, expires, size)
         if waiting.lane != PARKED and not model.line.goes_before(waiting):
             placed = self._start(model, waiting, now)
-            if placed is not None:
+            if isinstance(placed, Start):
                 return placed
-            if isinstance(self._choose(info, UNCONSTRAINED), NoChoice):
+            if placed.reason != BUSY:
                 self._gone(waiting, now)
                 return Refuse(info.request_id, Reason.NO_CAPACITY, self._bounds.pod_start)
         return self._queue(model, waiting, now)
@@ -97,20 +98,28 @@ class Scheduler:
         model.estimates.first_token(now - running.started - running.held.seconds)
         return self._dispatch(now) if roomier else []
 
-    def again(self, request_id: str, constraint: Constraint, now: float) -> Choice | NoChoice:
-        """Other workers for a running request whose choice failed: open ones if there are, else full ones."""
-        running = self._running[request_id]
+    def again(self, request_id: str, constraint: Constraint, now: float) -> Start | Wait | NoChoice:
+        """Other workers for a running request whose choice failed or was refused.
+
+        Where those that are left only lack room, it waits again, in its old place. Workers that were merely
+        busy are asked again then, whatever `constraint` says.
+        """
+        running = self._running.pop(request_id)
+        waiting = running.waiting
+        model = self._model(waiting.info.model)
         self._capacity.end_decode(running.held, now)
-        info = running.waiting.info
-        full = self._capacity.constraint().avoid
-        choice: Choice | NoChoice = NoChoice("")
-        if full:
-            choice = self._choose(info, replace(constraint, avoid=constraint.avoid | full))
-        if isinstance(choice, NoChoice):
-            choice = self._choose(info, constraint)
-        if isinstance(choice, Choice):
-            running.held = self._capacity.take(choice, info.prompt_tokens, now, stream=info.stream)
-        return choice
+        if self._policy.fair is not None:
+            self._policy.fair.charge(waiting.info.tenant, -waiting.info.prompt_tokens, -waiting.charged)
+        waiting.refused |= constraint.avoid & self._capacity.closed()
+        waiting.constraint = replace(constraint, avoid=constraint.avoid - waiting.refused)
+        started = self._start(model, waiting, now)
+        if isinstance(started, NoChoice):
+            if started.reason != BUSY:
+                self._gone(waiting, now)
+                return started
+            self._wait(model, waiting, now)
+            return Wait(model.estimates.wait(model.line.seconds_before(waiting)))
+        return started
 
     def busy(self, worker: str, now: float) -> list[Decision]:
         """A worker refused a leg: it gets nothing for a moment."""
@@ -209,6 +218,10 @@ class Scheduler:
         if refused is not None:
             self._gone(waiting, now)
             return refused
+        self._wait(model, waiting, now)
+        return Wait(expected)
+
+    def _wait(self, model: Model, waiting: Waiting, now: float) -> None:
         depth = self.depths[waiting.tier.name]
         depth.requests += 1
         depth.size += waiting.size
@@ -217,7 +230,6 @@ class Scheduler:
         if self._policy.fair is not None:
             self._policy.fair.arrived(waiting.info.tenant)
         model.estimates.drain.advance(now, contended=True)
-        return Wait(expected)
 
     def _refusal(self, model: Model, waiting: Waiting, expected: float, now: float) -> Refuse | None:
         """Why it should not even begin to wait."""
@@ -303,7 +315,7 @@ class Scheduler:
             return None
         for waiting in model.line.heads(now, model.estimates.rate):
             started = self._start(model, waiting, now)
-            if started is not None:
+            if isinstance(started, Start):
                 model.estimates.drain.started(waiting.seconds)
                 model.line.started()
                 self._leave(waiting, now)
@@ -320,26 +332,27 @@ class Scheduler:
             waiting.lane = self._lane(model, waiting, now)
             self._enter(model, waiting)
 
-    def _start(self, model: Model, waiting: Waiting, now: float) -> Start | None:
+    def _start(self, model: Model, waiting: Waiting, now: float) -> Start | NoChoice:
         info, capacity = waiting.info, self._capacity
         constraint = capacity.constraint()
+        if waiting.constraint is not UNCONSTRAINED:
+            constraint = replace(waiting.constraint, full=constraint.full)
         for fence in self._policy.fences:
             if names := fence.avoid(waiting, now):
-                constraint = replace(constraint, avoid=constraint.avoid | names)
+                constraint = replace(constraint, full=constraint.full | names)
         choice = self._choose(info, constraint)
         if isinstance(choice, NoChoice):
-            return None
+            return choice
         if not self._harmless(model, waiting, choice):
             model.held_back = True
-            return None
+            return NoChoice(BUSY)
         held = capacity.take(choice, info.prompt_tokens, now, stream=info.stream)
-        charged = 0
         if self._policy.fair is not None:
-            charged = model.estimates.output_tokens(info)
-            self._policy.fair.charge(info.tenant, info.prompt_tokens, charged)
+            waiting.charged = model.estimates.output_tokens(info)
+            self._policy.fair.charge(info.tenant, info.prompt_tokens, waiting.charged)
         if model.congestion is not None and info.session:
             model.congestion.started(info.session)
-        self._running[info.request_id] = Running(waiting, held, now, charged)
+        self._running[info.request_id] = Running(waiting, held, now)
         return Start(info.request_id, choice, now - waiting.arrived)
 
     def _harmless(self, model: Model, waiting: Waiting, choice: Choice) -> bool:
@@ -360,7 +373,7 @@ class Scheduler:
             seconds = None if running.first_token is None else now - running.first_token
             model.estimates.answered(info, served.output_tokens, seconds)
         if policy.fair is not None:
-            policy.fair.charge(info.tenant, 0, served.output_tokens - running.charged)
+            policy.fair.charge(info.tenant, 0, served.output_tokens - waiting.charged)
         if not info.session or policy.programs is None:
             return
         policy.programs.ended(info.session, now)

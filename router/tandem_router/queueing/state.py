@@ -21,12 +21,11 @@ class Bounds:
 
 @dataclass(slots=True)
 class Running:
-    """A request that was started. `charged`: output tokens that its tenant has paid for."""
+    """A request that was started."""
 
     waiting: Waiting
     held: Held
     started: float
-    charged: int
     first_token: float | None = None
 
 

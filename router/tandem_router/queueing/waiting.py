@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 
 from tandem_router.queueing.tiers import Tier
-from tandem_router.types import RequestInfo
+from tandem_router.types import UNCONSTRAINED, Constraint, RequestInfo
 
 
 @dataclass(slots=True, eq=False)
@@ -16,7 +16,8 @@ class Waiting:
     `expires`: the request's own end. `latest`: a start after it misses the class's objective. `due`: when
     something is to be done about it. `key`: its place, the smallest first; `serial` breaks ties.
     `seconds`: what it takes of a prefill worker. `size` in bytes. `lane`: which part of the line it is in.
-    `later_call`: its session had one before.
+    `later_call`: its session had one before. `charged`: output tokens that its tenant has paid for.
+    `constraint`: what earlier attempts rule out; `refused`: the workers that were busy then.
     """
 
     info: RequestInfo
@@ -31,6 +32,9 @@ class Waiting:
     key: float = 0.0
     lane: str = ""
     later_call: bool = False
+    charged: int = 0
+    constraint: Constraint = UNCONSTRAINED
+    refused: frozenset[str] = frozenset()
 
 
 class Ordered:

@@ -12,7 +12,7 @@ from tandem_router.queueing.policy import QueuePolicy
 from tandem_router.queueing.scheduler import Scheduler
 from tandem_router.queueing.state import Bounds
 from tandem_router.queueing.tiers import Tier
-from tandem_router.types import Choice, Constraint, Endpoint, NoChoice, Path, Report, RequestInfo, Role
+from tandem_router.types import BUSY, Choice, Constraint, Endpoint, NoChoice, Path, Report, RequestInfo, Role
 
 
 def endpoint(name: str, role: Role) -> Endpoint:
@@ -33,12 +33,12 @@ class Fleet:
         return sides + [endpoint(f"d{i}", Role.DECODE) for i in range(self.decodes)]
 
     def choose(self, _request: RequestInfo, constraint: Constraint) -> Choice | NoChoice:
-        left = [e for e in self.endpoints() if e.name not in constraint.avoid]
+        left = [e for e in self.endpoints() if e.name not in constraint.avoid | constraint.full]
         left.sort(key=lambda e: self.loads[e.name].tokens if e.name in self.loads else 0)
         prefill = next((e for e in left if e.role is Role.PREFILL), None)
         decode = next((e for e in left if e.role is Role.DECODE), None)
         if decode is None or (self.prefills and prefill is None):
-            return NoChoice("full")
+            return NoChoice(BUSY if constraint.full else "no_ready_worker")
         path = Path.DISAGGREGATED if prefill else Path.LOCAL
         return Choice(prefill, decode, path, "test")
 

@@ -7,6 +7,7 @@ from tandem_router.queueing.capacity import Limits
 from tandem_router.queueing.decisions import Reason, Refuse, Start, Wait
 from tandem_router.queueing.state import Bounds
 from tandem_router.queueing.tiers import Tier
+from tandem_router.types import Constraint, NoChoice
 
 LONG = 16_384  # Half a second of prefill at the pace that is assumed first.
 
@@ -123,3 +124,30 @@ def test_when_all_refuse_the_first_to_open_is_asked_again(fleet: Any, ask: Any) 
     assert 0 < due < 0.1
     (start,) = scheduler.tick(due)
     assert start.request_id == waiting.request_id
+
+
+def test_a_request_that_every_worker_refuses_waits_in_its_place(fleet: Any, ask: Any) -> None:
+    scheduler = fleet(prefills=2).scheduler()
+    request, avoid = ask(1), frozenset[str]()
+    choice = scheduler.submit(request, 0.0).choice
+    for _ in range(2):
+        name = choice.prefill.name
+        avoid |= {name}
+        scheduler.busy(name, 0.0)
+        answer = scheduler.again(request.request_id, Constraint(avoid=avoid), 0.0)
+        if isinstance(answer, Start):
+            assert answer.choice.prefill.name not in avoid
+            choice = answer.choice
+    assert isinstance(answer, Wait)
+    (start,) = scheduler.tick(scheduler.due())
+    assert start.request_id == request.request_id
+
+
+def test_a_request_without_workers_left_is_told_so(fleet: Any, ask: Any) -> None:
+    workers = fleet()
+    scheduler = workers.scheduler()
+    request = ask(1)
+    scheduler.submit(request, 0.0)
+    answer = scheduler.again(request.request_id, Constraint(avoid=frozenset({"p0"})), 0.1)
+    assert isinstance(answer, NoChoice)
+    assert len(workers.loads) == 0
