@@ -63,7 +63,7 @@ class KvIndex:
         """The worker was sent this prompt, and will have it cached."""
         cache = self._caches.get(worker)
         if cache is not None and cache.size:
-            keys = token_keys(token_ids, cache.size, root, salt)
+            keys = list(token_keys(token_ids, cache.size, root, salt))
             self._expected.append((now + SPECULATION_SECONDS, worker, keys))
             for key in keys:
                 self._add(key, worker)
@@ -92,14 +92,17 @@ class KvIndex:
         if Counter(cache.size for cache in self._caches.values()) != self._sizes:
             raise AssertionError("block sizes are counted wrongly")
 
-    def _walk(self, keys: Sequence[int], size: int, found: dict[str, int]) -> None:
+    def _walk(self, keys: Iterable[int], size: int, found: dict[str, int]) -> None:
         active: set[str] | None = None
+        depth = -1
         for depth, key in enumerate(keys):
             holders = self._holders.get(key)
             if holders is None:
                 still: set[str] = set()
             elif active is None:
                 still = set(holders)
+            elif active == holders.keys():
+                continue
             else:
                 still = active & holders.keys()
             if active is not None and len(still) < len(active):
@@ -107,7 +110,7 @@ class KvIndex:
             active = still
             if not active:
                 return
-        found.update((worker, len(keys) * size) for worker in active or ())
+        found.update((worker, (depth + 1) * size) for worker in active or ())
 
     def _store(self, worker: str, model: str, event: Stored) -> None:
         cache = self._caches.setdefault(worker, _Cache())

@@ -1,7 +1,7 @@
 """A batch of KV events as vLLM and SGLang publish it. Pure.
 
 A batch is [ts, events, data_parallel_rank]. An event is a tagged array (older vLLM, SGLang) or a map with
-`type` (newer vLLM); block hashes are integers or bytes. Later fields may be missing, unknown ones are ignored.
+`type` (newer vLLM); block hashes are integers or bytes. Fields may be missing, unknown ones are ignored.
 """
 
 from typing import Any
