@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class HotApi:
-    """What is served without a web framework: the requests that workers answer (a `Service` of `http.front`)."""
+    """What is served without a web framework: requests that workers answer (a `Service` of `http.front`)."""
 
     def __init__(self, runtime: Runtime, others: web.Server) -> None:
         self._runtime, self._others = runtime, others

@@ -8,7 +8,7 @@ class Expiring(Protocol):
     deadline: float
 
     def expire(self) -> None:
-        """Called once the deadline (the loop's time) has passed, at each look, until it is dropped or later."""
+        """Called when the deadline (the loop's time) has passed, at each look until it is dropped."""
         ...
 
 

@@ -53,8 +53,8 @@ class Front(asyncio.Protocol):
     """One connection of a client."""
 
     __slots__ = (
-        "_body", "_buffer", "_handler", "_head", "_loop", "_pieces", "_refused", "_request", "_service", "_size",
-        "_task", "deadline", "paused", "transport",
+        "_body", "_buffer", "_handler", "_head", "_loop", "_pieces", "_refused", "_request", "_service",
+        "_size", "_task", "deadline", "paused", "transport",
     )  # fmt: skip
 
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
@@ -97,7 +97,7 @@ class Front(asyncio.Protocol):
         self.transport.abort()
         return False
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self._service.deadlines.drop(self)
         self._left()
 

@@ -1,4 +1,4 @@
-"""The heads of HTTP/1 messages, read strictly: what two readers could understand differently is refused. Pure."""
+"""The heads of HTTP/1 messages, read strictly: what could be understood in two ways is refused. Pure."""
 
 import re
 from typing import NamedTuple
@@ -7,10 +7,10 @@ MAX_HEAD_BYTES = 32 * 2**10
 MAX_FIELDS = 100
 END = b"\r\n\r\n"
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_REQUEST = re.compile(rf"({_TOKEN}) ([!-~]+) HTTP/1\.([01])")
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST = re.compile(rf"({_NAME}) ([!-~]+) HTTP/1\.([01])")
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t -~\x80-\xff]*)?")
-_FIELD = re.compile(rf"\r\n({_TOKEN}):([\t -~\x80-\xff]*)")
+_FIELD = re.compile(rf"\r\n({_NAME}):([\t -~\x80-\xff]*)")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _SINGLE = frozenset({"content-length", "host", "transfer-encoding"})
 

@@ -1,4 +1,4 @@
-"""The event loop: uvloop where there is one, which halves the cost of a relayed byte; asyncio's own elsewhere."""
+"""The event loop: uvloop where there is one, which costs half as much; asyncio's own elsewhere."""
 
 import asyncio
 import logging

@@ -12,7 +12,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Source(Protocol):
-    """Where a stream comes from: it is held back while the client does not read, and closed when it leaves."""
+    """Where a stream comes from: held back while the client does not read, closed when it leaves."""
 
     def pause(self) -> None: ...
 
@@ -34,7 +34,7 @@ class Connection(Protocol):
 
 
 class Request:
-    """`received` is the loop's time. An answer is `respond`, or `start`, `write`... and `finish`; or `abort`."""
+    """`received` is the loop's time. An answer is `respond`; or `start`, `write` and `finish`; or `abort`."""
 
     __slots__ = ("_chunked", "_connection", "_keep_alive", "body", "head", "received", "source", "status")
 
