@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from tandem_router.engines.limits import HANDOVER_ONLY
 from tandem_router.rendezvous import ranked
 from tandem_router.types import Endpoint, Role
 
@@ -64,6 +65,11 @@ def candidates(endpoints: Iterable[Endpoint], model: str) -> Candidates:
         known=bool(mine),
         usable=usable,
         sides=tuple(Side(Roster(prefills[key]), Roster(decodes[key])) for key in prefills if key in decodes),
-        wholes=Roster(e for e in usable if e.role is not Role.PREFILL),
+        wholes=Roster(e for e in usable if _serves_whole(e)),
         mixed=Roster(e for e in usable if e.role is Role.MIXED),
     )
+
+
+def _serves_whole(endpoint: Endpoint) -> bool:
+    decodes_alone = endpoint.role is Role.DECODE and endpoint.engine not in HANDOVER_ONLY
+    return endpoint.role is Role.MIXED or decodes_alone

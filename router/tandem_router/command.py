@@ -1,6 +1,7 @@
 """The command `tandem router`. What it runs is imported when it runs."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import click
@@ -74,6 +75,13 @@ class Duration(click.ParamType[float]):
     default="30s",
     show_default=True,
     help="After SIGTERM, requests in flight get this long to end.",
+)
+@click.option(
+    "--trtllm-auth-key-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="TANDEM_TRTLLM_AUTH_KEY_FILE",
+    show_envvar=True,
+    help="A file with TensorRT-LLM's internal_request_auth_key, to sign hand-overs with.",
 )
 @click.option("--filter", "filters", multiple=True, metavar="NAME", help="Another filter policy. Repeatable.")
 @click.option(

@@ -1,6 +1,9 @@
 """What the router is told when it starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tandem_wire.router_settings import RouterSettings
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - in a pod nobody else decides who may connect
 
@@ -23,3 +26,10 @@ class RouterConfig:
     max_body_bytes: int = 16 * 2**20
     max_in_flight: int = 2048
     drain_timeout: float = 30.0
+    settings: RouterSettings = field(default_factory=RouterSettings)
+    trtllm_auth_key_file: Path | None = None
+
+
+def read_secret(file: Path | None) -> str | None:
+    """A secret's file without the blanks around it. Raises OSError."""
+    return None if file is None else file.read_text(encoding="utf-8").strip()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tandem_router.candidates import Candidates, candidates
+from tandem_router.engines import ENGINES
 from tandem_router.types import Endpoint
 
 
@@ -18,7 +19,7 @@ class Directory:
 
     def publish(self, endpoints: Sequence[Endpoint]) -> None:
         self.endpoints = tuple(endpoints)
-        self._ports = frozenset((e.address, e.port) for e in endpoints)
+        self._ports = frozenset((e.address, port) for e in endpoints for port in _ports(e))
         names = {e.model for e in endpoints} | ({self._model} if self._model else set())
         self.models = {name: candidates(endpoints, name) for name in sorted(names)}
 
@@ -27,7 +28,7 @@ class Directory:
         return self.models.get(model) or candidates((), model)
 
     def knows(self, address: str, port: int) -> bool:
-        """Whether a worker serves there: the router calls no other."""
+        """Whether a worker serves there, or may be probed there: the router calls no other."""
         return (address, port) in self._ports
 
     def knows_address(self, address: str) -> bool:
@@ -35,4 +36,9 @@ class Directory:
 
     def serves(self) -> bool:
         """Whether some request of some model would find workers."""
-        return any(found.wholes for found in self.models.values())
+        return any(found.wholes or found.sides for found in self.models.values())
+
+
+def _ports(endpoint: Endpoint) -> tuple[int, ...]:
+    probe = ENGINES[endpoint.engine].probe(endpoint)
+    return (endpoint.port,) if probe is None else (endpoint.port, probe.port)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+from tandem_router.engines.base import Probe
 from tandem_router.http.head import ResponseHead
 from tandem_router.http.upstream import Call, ConnectError, Upstreams
 from tandem_router.moves import Failure, Kind, Leg
@@ -68,7 +69,10 @@ class Sink(Protocol):
 class Stream(Call):
     """A decode leg's stream from its first token on; `opening` holds the events up to and with it."""
 
-    __slots__ = ("_ended", "_error", "_finished", "_paused", "_sink", "opening", "reader")
+    __slots__ = (
+        *("_ended", "_error", "_final", "_finished", "_heard", "_held_back", "_paused", "_sink", "_stall"),
+        *("opening", "reader"),
+    )
 
     def __init__(self, pool: Upstreams, deadline: float, reader: EventReader) -> None:
         super().__init__(pool, deadline)
@@ -76,15 +80,19 @@ class Stream(Call):
         self.opening = b""
         self._sink: Sink | None = None
         self._finished: asyncio.Future[None] | None = None
-        self._ended = self._paused = False
+        self._ended = self._paused = self._heard = self._held_back = False
+        self._final, self._stall = deadline, 0.0
         self._error: Exception | None = None
 
-    def relay(self, sink: Sink, deadline: float) -> "asyncio.Future[None]":
+    def relay(self, sink: Sink, deadline: float, stall: float) -> "asyncio.Future[None]":
         """Passes what comes after `opening` on to `sink`, until the worker ends the stream.
 
-        The future raises LegFailedError when the stream breaks off or the deadline passes.
+        The future raises LegFailedError when the stream breaks off, when the deadline passes, and when nothing
+        comes for `stall` seconds (noticed within twice that) though the client would take it.
         """
-        self.deadline = deadline
+        self._final, self._stall = deadline, stall
+        self._heard = True
+        self.expire()
         self._sink = sink
         self._finished = self.pool.loop.create_future()
         if self._paused:
@@ -93,7 +101,16 @@ class Stream(Call):
         self._settle()
         return self._finished
 
+    def expire(self) -> None:
+        now = self.pool.loop.time()
+        if now < self._final and (self._heard or self._held_back):
+            self._heard = False
+            self.deadline = min(self._final, now + self._stall)
+        else:
+            super().expire()
+
     def data(self, piece: bytes) -> None:
+        self._heard = True
         events = self.reader.feed(piece)
         if not events:
             return
@@ -114,10 +131,12 @@ class Stream(Call):
         self._settle()
 
     def pause(self) -> None:
+        self._held_back = True
         if self.connection is not None and not self._ended:
             self.connection.pause()
 
     def resume(self) -> None:
+        self._held_back, self._heard = False, True
         if self.connection is not None and not self._ended:
             self.connection.resume()
 
@@ -203,6 +222,7 @@ class _Opening(_Whole):
             self.failed(SseError("the stream ended before its first token"))
 
     def _open(self, stream: Stream) -> None:
+        self._reader.is_open = True
         self.hand_to(stream)
         if self.future.done():
             stream.close()
@@ -218,11 +238,29 @@ async def ask(upstreams: Upstreams, request: LegRequest) -> Answer:
     return _checked(request.leg, answer)
 
 
-async def open_decode(upstreams: Upstreams, request: LegRequest, *, drop_usage: bool) -> Stream | Answer:
+async def open_decode(upstreams: Upstreams, request: LegRequest, reader: EventReader) -> Stream | Answer:
     """The decode leg: a stream that has shown its first token, or the whole answer. Raises as `ask` does."""
-    opening = _Opening(upstreams, request, EventReader(drop_usage=drop_usage))
+    opening = _Opening(upstreams, request, reader)
     opened = await _answer_of(upstreams, request, opening)
     return opened if isinstance(opened, Stream) else _checked(request.leg, opened)
+
+
+async def ask_peer(upstreams: Upstreams, endpoint: Endpoint, probe: Probe, deadline: float) -> bytes:
+    """The body of a worker's answer to a probe. Raises OSError, also for an answer that is no 200."""
+    request = LegRequest(Leg.PREFILL, endpoint, Api.COMPLETION, b"", {}, deadline)
+    call = _Whole(upstreams, request)
+    head = f"GET {probe.path} HTTP/1.1\r\nhost: {_host(endpoint.address)}:{probe.port}\r\n\r\n"
+    try:
+        upstreams.send((endpoint.address, probe.port), head.encode("latin-1"), b"", call)
+        answer = await call.future
+    except ValueError as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        if not call.closed:
+            call.close()
+    if isinstance(answer, Stream) or answer.status != 200:
+        raise ConnectionError("the answer is no 200")
+    return answer.body
 
 
 async def _answer_of(upstreams: Upstreams, request: LegRequest, call: _Whole) -> Answer | Stream:
@@ -243,11 +281,14 @@ async def _answer_of(upstreams: Upstreams, request: LegRequest, call: _Whole) ->
 @lru_cache(maxsize=4096)
 def _head(address: str, port: int, api: Api) -> bytes:
     """The part of a head that is the same for all requests to a worker: no compression is asked for."""
-    host = f"[{address}]" if ":" in address else address
     return (
-        f"POST {api} HTTP/1.1\r\nhost: {host}:{port}\r\n"
+        f"POST {api} HTTP/1.1\r\nhost: {_host(address)}:{port}\r\n"
         "content-type: application/json\r\naccept-encoding: identity\r\n"
     ).encode("latin-1")
+
+
+def _host(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
 
 
 def _error_event(error: dict[str, object]) -> LegFailedError | LegRefusedError:

@@ -1,6 +1,6 @@
 """What all requests share: connections, workers, load, policy, metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from uuid import uuid4
@@ -8,9 +8,13 @@ from uuid import uuid4
 from tandem_router.admission import Admission
 from tandem_router.config import RouterConfig
 from tandem_router.directory import Directory
+from tandem_router.engines import ENGINES
+from tandem_router.engines.base import Engine
+from tandem_router.health_watch import HealthWatch
 from tandem_router.http.upstream import Upstreams
 from tandem_router.loads import LoadBook
 from tandem_router.metrics import RouterMetrics
+from tandem_router.peers import Peers
 from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.release import KvReleaser
 from tandem_router.views import Views
@@ -34,6 +38,9 @@ class Runtime:
     metrics: RouterMetrics
     releaser: KvReleaser
     admission: Admission
+    peers: Peers
+    health: HealthWatch
+    engines: Mapping[str, Engine] = field(default_factory=lambda: ENGINES)
     policy: Policy = DEFAULT
     views: Views = field(default_factory=Views)
     rng: Random = field(default_factory=Random)

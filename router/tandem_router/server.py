@@ -10,18 +10,23 @@ from aiohttp import web
 
 from tandem_router.admission import Admission
 from tandem_router.app import ColdApi, HotApi
-from tandem_router.config import RouterConfig
+from tandem_router.config import RouterConfig, read_secret
 from tandem_router.directory import Directory
 from tandem_router.discovery import Discovery, Publish
+from tandem_router.engines import engines
+from tandem_router.health_watch import HealthWatch
 from tandem_router.http.front import Front
 from tandem_router.http.upstream import Upstreams
+from tandem_router.legs import ask_peer
 from tandem_router.metrics import RouterMetrics
+from tandem_router.peers import Peers
 from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.release import KvReleaser
 from tandem_router.runtime import Runtime
 from tandem_router.types import Endpoint
 
 BACKLOG = 1024
+PROBE_SECONDS = 2.0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = logging.getLogger(__name__)
@@ -38,9 +43,26 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
     admission = Admission(config.max_in_flight)
     upstreams = Upstreams(directory.knows)
     clock = asyncio.get_running_loop().time
+    peers = Peers(lambda prefill, probe: ask_peer(upstreams, prefill, probe, clock() + PROBE_SECONDS))
     try:
-        yield Runtime(config, upstreams, clock, directory, metrics, releaser, admission, policy)
+        health = HealthWatch(config.settings.recovery, metrics, clock)
+        runtime = Runtime(
+            config,
+            upstreams,
+            clock,
+            directory,
+            metrics,
+            releaser,
+            admission,
+            peers,
+            health,
+            engines(trtllm_auth_key=read_secret(config.trtllm_auth_key_file)),
+            policy,
+        )
+        runtime.views.ejected = health.ejected
+        yield runtime
     finally:
+        await peers.close()
         await upstreams.close()
         await releaser.close()
 
@@ -77,6 +99,8 @@ def publisher(runtime: Runtime) -> Publish:
 
     def publish(endpoints: Sequence[Endpoint]) -> None:
         runtime.directory.publish(endpoints)
+        runtime.peers.keep(endpoints)
+        runtime.health.know(endpoints)
         runtime.metrics.endpoints(runtime.directory.endpoints)
         _log.info("%d workers, %d of them ready", len(endpoints), sum(e.ready for e in endpoints))
 

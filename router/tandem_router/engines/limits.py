@@ -28,6 +28,8 @@ LOCAL_ONLY: dict[str, frozenset[Feature]] = {
     "sglang": _ONE_SEQUENCE,
     "trtllm": _ONE_SEQUENCE | {Feature.ECHO},
 }
+HANDOVER_ONLY = frozenset({"sglang"})
+"""Engines whose decode workers answer a request without a prefill worker with an error."""
 
 
 def why_local(engines: Iterable[str], features: frozenset[Feature]) -> str:
