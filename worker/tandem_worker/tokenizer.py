@@ -8,7 +8,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from tandem_worker.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
+from tandem_wire.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from tandem_worker.errors import CheckpointError
 
 

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tandem_wire.chat_template import ChatTemplateError
 from tandem_wire.digest import prompt_digest
-from tandem_worker.chat_template import ChatTemplateError
 from tandem_worker.importer import ImportSource
 from tandem_worker.request import Request, SamplingParams
 from tandem_worker.server.errors import invalid

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from tandem_worker.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
+from tandem_wire.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 from tandem_worker.errors import CheckpointError
 from tandem_worker.tokenizer import load_tokenizer
 
