@@ -23,7 +23,7 @@ def public_body(data: bytes) -> bytes:
 
 def answer_headers(record: Record, request_id: str, now: float) -> dict[str, str]:
     """Which workers served, by which path, and what is known of the times at `now`."""
-    headers = {REQUEST_ID: request_id}
+    headers = {REQUEST_ID: request_id, **record.limits}
     if record.choice is not None:
         headers["x-tandem-path"] = record.choice.path
         if record.prefill_name:

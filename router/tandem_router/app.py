@@ -3,26 +3,31 @@
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from tandem_router.answers import error_headers
+from tandem_router.dialects import COUNT_TOKENS, DIALECTS, count_tokens, error_for
+from tandem_router.engines.limits import why_local
 from tandem_router.errors import ApiError
 from tandem_router.exchange import Exchange, Job
 from tandem_router.headers import REQUEST_ID, forwarded, request_ids
 from tandem_router.http.deadlines import Deadlines
 from tandem_router.http.front import Front, Handler
 from tandem_router.http.head import HttpError, RequestHead
-from tandem_router.http.request import Request
-from tandem_router.openai import Api, parse_request
+from tandem_router.http.request import Client, Request
+from tandem_router.access.desk import Caller, model_not_found
+from tandem_router.openai import Api, ParsedRequest, parse_request
 from tandem_router.record import Record
 from tandem_router.reply import Reply
 from tandem_router.runtime import Runtime
+from tandem_router.translated import TranslatedRequest
 
 SWEEP_SECONDS = 1.0
 
-_METHODS = {"/v1/models": "GET", **{str(api): "POST" for api in Api}}
+_METHODS = {"/v1/models": "GET", **dict.fromkeys((*map(str, Api), *DIALECTS, COUNT_TOKENS), "POST")}
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +38,11 @@ class HotApi:
         self._runtime, self._others = runtime, others
         self.max_body_bytes = runtime.config.max_body_bytes
         self.deadlines: Deadlines[Front] = Deadlines(SWEEP_SECONDS)
-        self._handlers: dict[tuple[str, str], Handler] = {("POST", str(api)): self.generate for api in Api}
+        self._handlers: dict[tuple[str, str], Handler] = {
+            **{("POST", str(api)): self.generate for api in Api},
+            **{("POST", path): self.translate for path in DIALECTS},
+            ("POST", COUNT_TOKENS): self.count_tokens,
+        }
 
     async def close(self) -> None:
         """Ends the connections that are left, whatever they do."""
@@ -57,7 +66,33 @@ class HotApi:
         answer = ApiError(error.status, str(error), error.code)
         return error_headers(answer, self._runtime.new_id()), answer.encode()
 
-    async def generate(self, request: Request) -> None:
+    async def translate(self, request: Request) -> None:
+        """Answers a request of another API as one for a chat completion."""
+        try:
+            self._runtime.desk.caller(request.headers, request.received)
+            translation = DIALECTS[request.path](request.body)
+        except ApiError as error:
+            self._refuse(request, error)
+            return
+        request.body = b""
+        await self.generate(TranslatedRequest(request, Api.CHAT, *translation))
+
+    async def count_tokens(self, request: Request) -> None:
+        try:
+            self._runtime.desk.caller(request.headers, request.received)
+            body = count_tokens(request.body)
+        except ApiError as error:
+            self._refuse(request, error)
+            return
+        request.respond(200, {REQUEST_ID: self._runtime.new_id(), "content-type": "application/json"}, body)
+
+    def _refuse(self, request: Request, error: ApiError) -> None:
+        client_id, _ = request_ids(request.headers.get(REQUEST_ID), self._runtime.new_id)
+        request.respond(error.status, error_headers(error, client_id), error_for(request.path, error))
+        record = Record(received=request.received, code=error.status)
+        self._runtime.metrics.finished(record, self._runtime.clock())
+
+    async def generate(self, request: Client) -> None:
         """Answers one chat or text completion."""
         record = Record(received=request.received)
         client_id, engine_id = request_ids(request.headers.get(REQUEST_ID), self._runtime.new_id)
@@ -75,31 +110,47 @@ class HotApi:
         record.code = request.status
         self._runtime.metrics.finished(record, self._runtime.clock())
 
-    async def _admitted(self, request: Request, record: Record, client_id: str, engine_id: str) -> None:
+    async def _admitted(self, request: Client, record: Record, client_id: str, engine_id: str) -> None:
         admission, metrics = self._runtime.admission, self._runtime.metrics
         admission.enter()
         try:
-            job = self._job(request, record, client_id, engine_id)
+            caller = self._runtime.desk.caller(request.headers, record.received)
+            job = self._job(request, record, caller, client_id, engine_id)
             metrics.in_flight(record.model, 1)
             try:
                 reply = Reply(request, record, client_id, self._runtime.clock)
                 await Exchange(self._runtime, job, record, reply).run()
             finally:
                 metrics.in_flight(record.model, -1)
+                self._runtime.desk.settle(caller, job.parsed, record.usage, self._runtime.clock())
         finally:
             admission.leave()
 
-    def _job(self, request: Request, record: Record, client_id: str, engine_id: str) -> Job:
+    def _job(
+        self, request: Client, record: Record, caller: Caller, client_id: str, engine_id: str
+    ) -> Job:
         """Checks a request. Raises ApiError."""
         runtime = self._runtime
-        parsed = parse_request(Api(request.path), request.body, client_id)
+        desk = runtime.desk
+        parsed = parse_request(Api(request.path), request.body, client_id, caller.asker, desk.names)
         request.body = b""
         model = parsed.info.model
         if model not in runtime.directory.models:
-            raise ApiError(404, f"the model {model!r} does not exist", "model_not_found", "model")
+            raise model_not_found(parsed.name)
         record.model, record.stream = model, parsed.info.stream
+        record.limits = desk.admit(caller, parsed, record.received)
+        parsed = self._placed(desk.salted(caller, parsed))
         deadline = record.received + runtime.config.request_timeout
         return Job(parsed, client_id, engine_id, forwarded(request.headers), deadline)
+
+
+    def _placed(self, parsed: ParsedRequest) -> ParsedRequest:
+        """Notes what the model's engine cannot do over a hand-over."""
+        if not parsed.features:
+            return parsed
+        workers = self._runtime.directory.candidates(parsed.info.model).usable
+        kept = why_local({worker.engine for worker in workers}, parsed.features)
+        return replace(parsed, info=replace(parsed.info, needs_local=kept)) if kept else parsed
 
 
 class ColdApi:
@@ -111,6 +162,7 @@ class ColdApi:
     def application(self) -> web.Application:
         app = web.Application(client_max_size=self._runtime.config.max_body_bytes)
         app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/v1/models/{name:.+}", self.model)
         app.router.add_get("/healthz", self.healthz)
         app.router.add_get("/readyz", self.readyz)
         app.router.add_get("/metrics", self.metrics)
@@ -118,13 +170,33 @@ class ColdApi:
         app.on_response_prepare.append(_last_answer)
         return app
 
-    async def models(self, _request: web.Request) -> web.Response:
-        """Every model that a worker names, and the configured one."""
-        data = [
-            {"id": model, "object": "model", "created": 0, "owned_by": "tandem"}
-            for model in self._runtime.directory.models
-        ]
-        return web.json_response({"object": "list", "data": data})
+    async def models(self, request: web.Request) -> web.Response:
+        """Every model that the caller may ask for: what workers name, the configured one, aliases, adapters."""
+        try:
+            names = self._known(request)
+        except ApiError as error:
+            return self._error(request, error)
+        ends = {"has_more": False, "first_id": names[0], "last_id": names[-1]} if names else {}
+        return web.json_response({"object": "list", "data": [model_card(name) for name in names], **ends})
+
+    async def model(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        try:
+            if name not in self._known(request):
+                raise model_not_found(name)
+        except ApiError as error:
+            return self._error(request, error)
+        return web.json_response(model_card(name))
+
+    def _known(self, request: web.Request) -> list[str]:
+        """Raises ApiError (401)."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        caller = self._runtime.desk.caller(headers, self._runtime.clock())
+        return self._runtime.desk.known(caller, self._runtime.directory.models)
+
+    def _error(self, request: web.Request, error: ApiError) -> web.Response:
+        headers = error_headers(error, self._runtime.new_id())
+        return web.Response(status=error.status, body=error_for(request.path, error), headers=headers)
 
     async def healthz(self, _request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -147,8 +219,7 @@ class ColdApi:
             error = ApiError(404, f"there is no {request.path} here", "not_found")
         else:
             error = ApiError(405, f"{request.path} takes {expected}", "method_not_allowed")
-        headers = error_headers(error, self._runtime.new_id())
-        return web.Response(status=error.status, body=error.encode(), headers=headers)
+        return self._error(request, error)
 
 
 async def _last_answer(_request: web.Request, response: web.StreamResponse) -> None:

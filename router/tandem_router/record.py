@@ -1,6 +1,7 @@
 """What one request did, noted while it runs and counted when it ends."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tandem_router.sse import Usage
 from tandem_router.types import Choice
@@ -10,6 +11,7 @@ from tandem_router.types import Choice
 class Record:
     """Times are the clock's, in seconds; None where it did not come to that.
 
+    `cached_tokens` is what the prefill worker says of the prompt, `limits` what headers say of the caller's.
     `model` is one of the known models or "unknown", so that clients cannot make label values.
     """
 
@@ -26,6 +28,8 @@ class Record:
     last_token: float | None = None
     usage: Usage | None = None
     stream_error: str | None = None
+    cached_tokens: int | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ttft(self) -> float | None:

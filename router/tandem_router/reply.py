@@ -2,7 +2,7 @@
 
 from tandem_router.answers import answer_headers, public_body
 from tandem_router.errors import ApiError
-from tandem_router.http.request import Request
+from tandem_router.http.request import Client
 from tandem_router.legs import Answer, LegFailedError, Stream
 from tandem_router.moves import Failure, Kind, Leg
 from tandem_router.record import Record
@@ -19,7 +19,7 @@ class Reply:
 
     __slots__ = ("_client", "_clock", "_record", "_request_id")
 
-    def __init__(self, client: Request, record: Record, request_id: str, clock: Clock) -> None:
+    def __init__(self, client: Client, record: Record, request_id: str, clock: Clock) -> None:
         self._client, self._record, self._request_id, self._clock = client, record, request_id, clock
 
     def whole(self, answer: Answer) -> None:

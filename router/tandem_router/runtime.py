@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import uuid4
 
+from tandem_router.access.desk import Desk
 from tandem_router.admission import Admission
 from tandem_router.config import RouterConfig
 from tandem_router.directory import Directory
@@ -45,6 +46,7 @@ class Runtime:
     views: Views = field(default_factory=Views)
     rng: Random = field(default_factory=Random)
     new_id: Callable[[], str] = _new_id
+    desk: Desk = field(default_factory=Desk)
 
     @property
     def loads(self) -> LoadBook:

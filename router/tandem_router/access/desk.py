@@ -1,6 +1,7 @@
 """Access as one request meets it: who asks, whether they may, and what they took in the end."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple, Protocol
@@ -9,8 +10,8 @@ from tandem_router.access.keys import Key, KeyRing
 from tandem_router.access.limits import Limits
 from tandem_router.access.names import Names
 from tandem_router.errors import ApiError, forbidden, invalid, unauthorized
-from tandem_router.json_body import JsonBody
 from tandem_router.openai import Asker, ParsedRequest
+from tandem_router.sse import Usage
 from tandem_wire.router_settings import RouterSettings
 
 DEFAULT_CLASS = "default"
@@ -32,7 +33,8 @@ class Caller(NamedTuple):
 class Desk:
     """Everything of the settings that says who may ask for what. `keys` None: everybody may."""
 
-    def __init__(self, settings: RouterSettings, keys: Keys | None = None) -> None:
+    def __init__(self, settings: RouterSettings | None = None, keys: Keys | None = None) -> None:
+        settings = settings or RouterSettings()
         self.names = Names(settings.access)
         self._keys = keys
         self._salts = settings.access.cache_salt
@@ -49,27 +51,30 @@ class Desk:
             raise invalid(f"x-tandem-class: there is no class {name!r}; known: {known}", code="unknown_class")
         return Caller(Asker(tenant, name, headers.get("x-tandem-session", "")[:MAX_NAME]), key)
 
-    def admit(self, caller: Caller, name: str, parsed: ParsedRequest, now: float) -> Mapping[str, str]:
-        """Whether the caller may ask for the model `name`, now: headers to answer with.
+    def admit(self, caller: Caller, parsed: ParsedRequest, now: float) -> Mapping[str, str]:
+        """Whether the caller may ask for this model now: headers to answer with.
 
         Raises ApiError (403 or 429).
         """
         if caller.key is None:
             return {}
-        if not caller.key.allows(name):
-            raise forbidden(name)
+        if not caller.key.allows(parsed.name):
+            raise forbidden(parsed.name)
         return self._limits.admit(caller.key, parsed.info.prompt_tokens, now)
 
-    def settle(self, caller: Caller, parsed: ParsedRequest, used_tokens: int, now: float) -> None:
-        if caller.key is not None:
-            self._limits.settle(caller.key, parsed.info.prompt_tokens, used_tokens, now)
+    def settle(self, caller: Caller, parsed: ParsedRequest, usage: Usage | None, now: float) -> None:
+        """Counts the tokens that a request took; without usage it took its prompt."""
+        if caller.key is not None and usage is not None:
+            used = usage.prompt_tokens + usage.output_tokens
+            self._limits.settle(caller.key, parsed.info.prompt_tokens, used, now)
 
-    def salted(self, caller: Caller, body: JsonBody) -> JsonBody:
-        """The body with a salt of its tenant's: prefix caches are shared within a tenant only."""
+    def salted(self, caller: Caller, parsed: ParsedRequest) -> ParsedRequest:
+        """The request with a salt of its tenant's: prefix caches are shared within a tenant only."""
         if caller.key is None or not self._salts:
-            return body
-        own = bytes(body.raw("cache_salt")) if "cache_salt" in body else b""
-        return body.with_values({"cache_salt": _salt(caller.key.tenant, own)})
+            return parsed
+        own = bytes(parsed.body.raw("cache_salt")) if "cache_salt" in parsed.body else b""
+        salt = _salt(caller.key.tenant, own)
+        return replace(parsed, body=parsed.body.with_values({"cache_salt": salt}))
 
     def known(self, caller: Caller, models: Iterable[str]) -> list[str]:
         """The names that the caller may ask for."""
@@ -97,3 +102,16 @@ def model_not_found(name: str) -> ApiError:
 @lru_cache(maxsize=4096)
 def _salt(tenant: str, own: bytes) -> str:
     return sha256(tenant.encode() + b"\0" + own).hexdigest()[:32]
+
+
+def model_card(name: str) -> dict[str, object]:
+    """A model as both OpenAI's and Anthropic's clients read it."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": 0,
+        "owned_by": "tandem",
+        "type": "model",
+        "display_name": name,
+        "created_at": "1970-01-01T00:00:00Z",
+    }

@@ -33,6 +33,39 @@ class Connection(Protocol):
     def answered(self, *, keep_alive: bool) -> None: ...
 
 
+class Client(Protocol):
+    """A request, whoever stands between the client and its answer."""
+
+    body: bytes
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def received(self) -> float: ...
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def started(self) -> bool: ...
+
+    def respond(self, status: int, headers: Mapping[str, str], body: bytes) -> None: ...
+
+    def start(self, status: int, headers: Mapping[str, str], first: bytes) -> None: ...
+
+    def write(self, piece: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def feed_from(self, source: Source) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 class Request:
     """`received` is the loop's time. An answer is `respond`; or `start`, `write` and `finish`; or `abort`."""
 
