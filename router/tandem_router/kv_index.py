@@ -42,6 +42,10 @@ class KvIndex:
     def __len__(self) -> int:
         return sum(len(cache.blocks) for cache in self._caches.values())
 
+    def covers(self, worker: str) -> bool:
+        """Whether the worker tells what it has cached."""
+        return worker in self._caches
+
     def apply(self, worker: str, model: str, event: KvEvent) -> None:
         """The worker tells of a change. A block whose parent is unknown cannot be placed, and is left out."""
         match event:
@@ -51,6 +55,7 @@ class KvIndex:
                 self._remove(worker, blocks, medium)
             case Cleared():
                 self.forget(worker)
+                self._caches[worker] = _Cache()
 
     def forget(self, worker: str) -> None:
         cache = self._caches.pop(worker, None)
@@ -89,7 +94,7 @@ class KvIndex:
                 counted.setdefault(key, Counter())[worker] += 1
         if counted != self._holders:
             raise AssertionError("blocks and their holders disagree")
-        if Counter(cache.size for cache in self._caches.values()) != self._sizes:
+        if Counter(cache.size for cache in self._caches.values() if cache.size) != self._sizes:
             raise AssertionError("block sizes are counted wrongly")
 
     def _walk(self, keys: Iterable[int], size: int, found: dict[str, int]) -> None:

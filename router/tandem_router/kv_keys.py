@@ -1,4 +1,4 @@
-"""Our own names of KV blocks: chained 64-bit hashes of token ids. Pure; alike on machines of one byte order."""
+"""Our own names of KV blocks: chained 64-bit hashes of token ids. Pure; for one process only."""
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,7 @@
 """The router's vocabulary: workers, requests, load and choices. Values only."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -25,7 +25,8 @@ class Endpoint:
     """One worker. `name` is unique; `revision` is its rollout: only workers of one revision may hand over.
 
     `gpu` and `topology` (a zone, rack or host) may be unknown; `cost` is relative, per worker and hour.
-    `bootstrap_port` is where decode workers find a prefill worker; 0 is the engine's usual one.
+    `bootstrap_port` is where decode workers find a prefill worker; 0 is the engine's usual one. `kv_port` is that
+    of the native worker's gRPC service; 0 is none.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Endpoint:
     topology: str = ""
     cost: float = 1.0
     bootstrap_port: int = 0
+    kv_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class RequestInfo:
 
     `prefix` holds chained hashes of the prompt's leading blocks of text: equal prompts share their first ones.
     `session` names a conversation or an agent's program, `adapter` a LoRA adapter; empty is none.
+    `token_ids` are known only where caches are matched exactly; prompts of different `salt` share no cache.
     `needs_local` names what the request asks for that its engine cannot do over a hand-over; empty is nothing.
     """
 
@@ -63,6 +66,8 @@ class RequestInfo:
     adapter: str = ""
     prefix: tuple[int, ...] = ()
     needs_local: str = ""
+    salt: str = ""
+    token_ids: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

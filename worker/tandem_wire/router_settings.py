@@ -43,12 +43,26 @@ class WeightedScorer(Settings):
     weight: float = Field(default=1.0, gt=0, le=1000)
 
 
+class KvEvents(Settings):
+    """Prefixes are matched exactly, by what the workers tell of their caches, not by what was sent to them."""
+
+    port: int = Field(default=5557, ge=1, le=65535, description="Where vLLM and SGLang publish their events.")
+    replay_port: int = Field(default=5558, ge=1, le=65535, description="Where they send earlier ones again.")
+    tokenizer: str | None = Field(
+        default=None,
+        max_length=4096,
+        description="Folder in the router's container with the model's tokenizer.json and chat template; without"
+        " it only prompts of token ids are matched exactly.",
+    )
+
+
 class Scheduling(Settings):
     """How workers are chosen, by the names of policies."""
 
     filters: tuple[Name, ...] = Field(default=(), max_length=16)
     scorers: tuple[WeightedScorer, ...] = Field(default=(WeightedScorer(name="least-loaded"),), max_length=16)
     picker: Name = "best"
+    kv_events: KvEvents | None = None
 
 
 class Disaggregation(Settings):
@@ -146,20 +160,24 @@ class Recovery(Settings):
     """What the router does about workers that fail."""
 
     migration: bool = Field(
-        default=True, description="Streams whose decode worker is lost go on at another one, where it is exact."
+        default=True,
+        description="Streams whose decode worker is lost go on elsewhere, where that is exact.",
     )
     stall: Duration = Field(
         default="30s", description="A stream without a token for so long has lost its worker."
     )
     failures_in_a_row: int = Field(
-        default=5, ge=1, le=1000, description="After so many a worker gets no requests for 1 s, then for longer."
+        default=5,
+        ge=1,
+        le=1000,
+        description="After so many a worker gets no requests for a while.",
     )
     max_ejected: Share = Field(
         default=0.5, description="Share of a pool that may be ejected for being worse than the rest of it."
     )
     hedge: Share | None = Field(
         default=None,
-        description="A prefill that takes longer than this share of the recent ones is sent to a second worker.",
+        description="A prefill slower than this share of the recent ones is sent to a second worker.",
     )
 
 
