@@ -55,8 +55,24 @@ def workers_busy() -> ApiError:
     return ApiError(503, "every worker that was asked refused: busy", "workers_busy", retry_after=1)
 
 
-def deadline_exceeded() -> ApiError:
-    return ApiError(504, "the request's deadline passed before the answer was complete", "deadline_exceeded")
+def deadline_exceeded(retry_after: int | None = None) -> ApiError:
+    message = "the request's deadline passed before the answer was complete"
+    return ApiError(504, message, "deadline_exceeded", retry_after=retry_after)
+
+
+def unattainable(service_class: str, retry_after: int | None) -> ApiError:
+    message = f"the objectives of class {service_class!r} cannot be met now"
+    return ApiError(429, message, "class_unattainable", retry_after=retry_after)
+
+
+def queue_full(service_class: str, retry_after: int | None) -> ApiError:
+    message = f"too many requests of class {service_class!r} wait already"
+    return ApiError(429, message, "queue_full", retry_after=retry_after)
+
+
+def no_capacity(model: str, retry_after: int | None) -> ApiError:
+    message = f"no worker can serve {model!r} now; one is expected"
+    return ApiError(503, message, "no_capacity", retry_after=retry_after)
 
 
 def overloaded(limit: int) -> ApiError:

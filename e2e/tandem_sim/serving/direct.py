@@ -23,8 +23,9 @@ class Direct:
         return Start(info.request_id, choice)
 
     def again(self, request_id: str, constraint: Constraint, _now: float, /) -> Start | Wait | NoChoice:
-        info, names = self._held.pop(request_id)
+        info, names = self._held[request_id]
         self._free(info, names)
+        names.clear()
         choice = self._door.choose(info, constraint)
         if isinstance(choice, NoChoice):
             return choice

@@ -154,7 +154,9 @@ class Door:
         if isinstance(found, Start):
             self._launch(visit, found.choice)
         elif isinstance(found, NoChoice):
+            decisions = self.scheduler.ended(visit.info.request_id, Leg.DECODE, now)
             self._refuse(visit, "workers_busy")
+            self._act(decisions)
         self._arm()
 
     def _prefilled(self, visit: Visit, worker: Worker, task: Task) -> None:

@@ -102,9 +102,9 @@ class Scheduler:
         """Other workers for a running request whose choice failed or was refused.
 
         Where those that are left only lack room, it waits again, in its old place. Workers that were merely
-        busy are asked again then, whatever `constraint` says.
+        busy are asked again then, whatever `constraint` says. Without any worker left it still has to be ended.
         """
-        running = self._running.pop(request_id)
+        running = self._running[request_id]
         waiting = running.waiting
         model = self._model(waiting.info.model)
         self._capacity.end_decode(running.held, now)
@@ -115,8 +115,8 @@ class Scheduler:
         started = self._start(model, waiting, now)
         if isinstance(started, NoChoice):
             if started.reason != BUSY:
-                self._gone(waiting, now)
                 return started
+            del self._running[request_id]
             self._wait(model, waiting, now)
             return Wait(model.estimates.wait(model.line.seconds_before(waiting)))
         return started
@@ -126,11 +126,11 @@ class Scheduler:
         self._capacity.busy(worker, now)
         return []
 
-    def cancel(self, request_id: str, now: float) -> list[Decision]:
-        """The client left, waiting or running."""
+    def left(self, request_id: str, now: float, served: Served = NOTHING) -> list[Decision]:
+        """Whatever the request did, running or waiting, it does not any more."""
         waiting = self._waiting.get(request_id)
         if waiting is None:
-            return self.ended(request_id, Leg.DECODE, now)
+            return self.ended(request_id, Leg.DECODE, now, served)
         self._leave(waiting, now)
         self._gone(waiting, now)
         return []

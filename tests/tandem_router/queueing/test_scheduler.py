@@ -99,9 +99,9 @@ def test_a_client_that_leaves_is_out_of_the_queue_at_once(fleet: Any, ask: Any) 
     running, leaving, staying = ask(LONG), ask(LONG), ask(LONG)
     for request in (running, leaving, staying):
         scheduler.submit(request, 0.0)
-    assert scheduler.cancel(leaving.request_id, 0.1) == []
+    assert scheduler.left(leaving.request_id, 0.1) == []
     assert scheduler.depths["default"].requests == 1
-    (start,) = scheduler.cancel(running.request_id, 0.2)
+    (start,) = scheduler.left(running.request_id, 0.2)
     assert start.request_id == staying.request_id
 
 
@@ -131,7 +131,7 @@ def test_a_request_that_every_worker_refuses_waits_in_its_place(fleet: Any, ask:
     request, avoid = ask(1), frozenset[str]()
     choice = scheduler.submit(request, 0.0).choice
     for _ in range(2):
-        name = choice.prefill.name
+        name = choice.prefill.name if choice.prefill else ""
         avoid |= {name}
         scheduler.busy(name, 0.0)
         answer = scheduler.again(request.request_id, Constraint(avoid=avoid), 0.0)
