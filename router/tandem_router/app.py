@@ -8,6 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from tandem_router.access.desk import Caller, model_card, model_not_found
 from tandem_router.answers import error_headers
 from tandem_router.dialects import COUNT_TOKENS, DIALECTS, count_tokens, error_for
 from tandem_router.engines.limits import why_local
@@ -18,7 +19,6 @@ from tandem_router.http.deadlines import Deadlines
 from tandem_router.http.front import Front, Handler
 from tandem_router.http.head import HttpError, RequestHead
 from tandem_router.http.request import Client, Request
-from tandem_router.access.desk import Caller, model_not_found
 from tandem_router.openai import Api, ParsedRequest, parse_request
 from tandem_router.record import Record
 from tandem_router.reply import Reply
@@ -126,9 +126,7 @@ class HotApi:
         finally:
             admission.leave()
 
-    def _job(
-        self, request: Client, record: Record, caller: Caller, client_id: str, engine_id: str
-    ) -> Job:
+    def _job(self, request: Client, record: Record, caller: Caller, client_id: str, engine_id: str) -> Job:
         """Checks a request. Raises ApiError."""
         runtime = self._runtime
         desk = runtime.desk
@@ -142,7 +140,6 @@ class HotApi:
         parsed = self._placed(desk.salted(caller, parsed))
         deadline = record.received + runtime.config.request_timeout
         return Job(parsed, client_id, engine_id, forwarded(request.headers), deadline)
-
 
     def _placed(self, parsed: ParsedRequest) -> ParsedRequest:
         """Notes what the model's engine cannot do over a hand-over."""
@@ -171,7 +168,7 @@ class ColdApi:
         return app
 
     async def models(self, request: web.Request) -> web.Response:
-        """Every model that the caller may ask for: what workers name, the configured one, aliases, adapters."""
+        """Every name that the caller may ask for: models of workers, aliases, adapters."""
         try:
             names = self._known(request)
         except ApiError as error:

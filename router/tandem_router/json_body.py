@@ -4,12 +4,12 @@ Rebuilding a body would lose integer precision or number spelling somewhere, and
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
-_members_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_members_of: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _value_of = msgspec.json.Decoder().decode
 _key_text = msgspec.json.Encoder().encode
 

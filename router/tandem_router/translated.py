@@ -1,4 +1,4 @@
-"""A client's request in another API, as a request for a chat completion: its answer is translated on its way."""
+"""A client's request in another API, as one for a chat completion: its answer is translated on its way."""
 
 from collections.abc import Mapping
 
