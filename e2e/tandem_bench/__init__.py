@@ -1,0 +1,1 @@
+"""Benchmarks of the router beside its peers: `make bench-router`."""

@@ -1,0 +1,93 @@
+"""A result as tables: every figure of every peer, and how Tandem compares with each."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from tandem_bench.router.figures import FIGURES, SCALING, Figure, Values
+from tandem_bench.router.peers import DIRECT, PEERS, TANDEM
+from tandem_bench.router.result import Result
+
+Row = Sequence[str]
+NONE = "-"
+
+
+def markdown(header: Row, rows: Sequence[Row]) -> str:
+    """A Markdown table, aligned so that it reads as text too."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    rule = ["-" * width for width in widths]
+    lines = (
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (header, rule, *rows)
+    )
+    return "\n".join(lines)
+
+
+def figures_table(result: Result) -> str:
+    """Median (lowest to highest repetition) of each figure, and whether Tandem has reached what it must."""
+    peers = measured(result)
+    header = ["", *peers, "must", "aim", "reached"]
+    rows = [_figure_row(figure, result.figures.get(figure.name, {}), peers) for figure in (*FIGURES, SCALING)]
+    return markdown(header, [row for row in rows if any(cell != NONE for cell in row[1:-3])])
+
+
+def ratio_table(result: Result) -> str:
+    """How many times better Tandem is than each peer: of the medians, and at the least and the most."""
+    peers = [name for name in measured(result) if name not in (TANDEM.name, DIRECT.name)]
+    rows = []
+    for figure in FIGURES:
+        found = result.figures.get(figure.name, {})
+        ours = found.get(TANDEM.name)
+        if ours and figure.must != 1000:
+            rows.append([_title(figure), *(ratio(figure, ours, found.get(name)) for name in peers)])
+    return markdown(["times better than", *peers], rows)
+
+
+def measured(result: Result) -> list[str]:
+    """Peers with any figure, in their usual order, Tandem last."""
+    seen = {peer for found in result.figures.values() for peer in found}
+    names = [peer.name for peer in PEERS if peer.name in seen and peer.name != TANDEM.name]
+    return [*names, TANDEM.name]
+
+
+def ratio(figure: Figure, ours: Sequence[float], theirs: Sequence[float] | None) -> str:
+    """`2.1 (1.9 to 2.3)`: above 1 is better than the peer, whichever way the figure runs."""
+    if not theirs or min(*ours, *theirs) <= 0:
+        return NONE
+    one, other = (ours, theirs) if figure.more_is_better else (theirs, ours)
+    middle, least, most = (
+        median(one) / median(other), min(one) / max(other), max(one) / min(other)
+    )  # fmt: skip
+    return f"{middle:.2f} ({least:.2f} to {most:.2f})"
+
+
+def verdict(figure: Figure, ours: Sequence[float] | None) -> str:
+    """What of `must` and `aim` the median reaches."""
+    if figure.must is None:
+        return ""
+    if not ours:
+        return "not measured"
+
+    def reaches(wanted: float) -> bool:
+        value = median(ours)
+        return value >= wanted if figure.more_is_better else value <= wanted
+
+    if figure.aim is not None and reaches(figure.aim):
+        return "aim"
+    return "must" if reaches(figure.must) else "no"
+
+
+def _figure_row(figure: Figure, found: Values, peers: Sequence[str]) -> list[str]:
+    cells = [_spread(found.get(name), figure.digits) for name in peers]
+    bounds = [NONE if bound is None else f"{bound:,}" for bound in (figure.must, figure.aim)]
+    return [_title(figure), *cells, *bounds, verdict(figure, found.get(TANDEM.name))]
+
+
+def _title(figure: Figure) -> str:
+    return f"{figure.title}, {figure.unit}" if figure.unit else figure.title
+
+
+def _spread(found: Sequence[float] | None, digits: int) -> str:
+    if not found:
+        return NONE
+    middle, least, most = (f"{value:,.{digits}f}" for value in (median(found), min(found), max(found)))
+    return middle if least == most else f"{middle} ({least} to {most})"
