@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tandem_router.predict.prompts import Ticket, Work
-from tandem_router.predict.streams import Stream
+from tandem_router.predict.streams import Decoded, Stream
 from tandem_router.predict.worker import Worker
 from tandem_router.types import Prediction, RequestInfo
 
@@ -21,6 +21,7 @@ class Flight:
     """
 
     __slots__ = (
+        "_began",
         "_book",
         "_cached",
         "_chosen",
@@ -28,6 +29,7 @@ class Flight:
         "_first",
         "_prefill",
         "_prefilled",
+        "_signs",
         "_step",
         "_stream",
         "_ticket",
@@ -53,15 +55,19 @@ class Flight:
         self._chosen, self._prefilled, self._first, self._step = now, 0.0, 0.0, 0.0
         self._ticket: Ticket | None = None
         self._stream: Stream | None = None
+        self._began = False
+        self._signs = decode.signs(now)
         side = prefill or decode
         seconds = side.prefill_seconds(work)
         if prefill is None and not request.stream:
             decode.prompts.hide(seconds, now)
             decode.stalled(seconds, now)
-            self._stream = decode.streams.begin(request.prompt_tokens, now)
+            self._stream = decode.begin(request.prompt_tokens, now)
+            self._began = True
         else:
             self._ticket = Ticket(work, seconds, now)
             side.prompts.add(self._ticket)
+            decode.expect(request.prompt_tokens)
 
     def prefilled(self, now: float) -> None:
         """The prefill worker has answered; the hand-over begins."""
@@ -69,7 +75,7 @@ class Flight:
         self._prefilled = now
         self._step = self._decode.step_now(now)
         if not self.request.stream:
-            self._stream = self._decode.streams.begin(self.request.prompt_tokens, now)
+            self._begin(now)
 
     def first_token(self, now: float) -> None:
         """A stream's first token came."""
@@ -81,7 +87,7 @@ class Flight:
         elif self._prefilled:
             self._learn_transfer(now)
         if self._stream is None:
-            self._stream = decode.streams.begin(self.request.prompt_tokens, now)
+            self._begin(now)
         if self.prediction is not None:
             self._book.ttft_errors(self.request.model).observe(self.prediction.ttft, now - self._chosen)
 
@@ -91,14 +97,14 @@ class Flight:
         if stream is None:
             self.dropped(now)
             return
-        seen = self._decode.streams.end(stream, now)
+        seen = self._decode.end(stream, now)
         if output_tokens is None:
             return
         self._book.lengths.observe(self.request, output_tokens)
         if seen is None or not self._first or output_tokens < _TOKENS_TO_TELL:
             return
         gaps = output_tokens - 1
-        self._decode.learn_step(seen, max(0.0, now - self._first - seen.stalled) / gaps, now)
+        self._learn(seen, max(0.0, now - self._first - seen.stalled) / gaps, now)
         if self.prediction is not None:
             measured = (now - self._first) / gaps
             self._book.tpot_errors(self.request.model).observe(self.prediction.tpot, measured)
@@ -115,13 +121,29 @@ class Flight:
             (self._prefill or self._decode).prompts.drop(self._ticket, now)
             self._ticket = None
         if self._stream is not None:
-            self._decode.streams.end(self._stream, now)
+            self._decode.end(self._stream, now)
             self._stream = None
+        elif not self._began:
+            self._decode.expect(self.request.prompt_tokens, -1)
+            self._began = True
+
+    def _begin(self, now: float) -> None:
+        tokens = self.request.prompt_tokens
+        self._decode.expect(tokens, -1)
+        self._stream, self._began = self._decode.begin(tokens, now), True
 
     def _close_ticket(self, worker: Worker, now: float) -> None:
         ticket, self._ticket = self._ticket, None
         if ticket is not None and (sample := worker.prompts.done(ticket, now)) is not None:
             worker.learn_prefill(sample, now)
+
+    def _learn(self, seen: Decoded, seconds: float, now: float) -> None:
+        """The stream had `seconds` a token, without what prompts took."""
+        decode = self._decode
+        own = self.request.prompt_tokens + self._book.lengths.expected(self.request).mean / 2
+        decode.usual.observe(max(0.0, seen.batch - 1), max(0.0, seen.kv_tokens - own))
+        if decode.learn_step(seen, seconds, now):
+            decode.shared.outlook.observe(self._signs, decode.step_seconds(1, own), seconds)
 
     def _learn_transfer(self, now: float) -> None:
         shared, seconds = self._decode.shared, now - self._prefilled

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from tandem_perf.online import OnlineLatency
 from tandem_perf.profile import Profile
+from tandem_router.predict.beside import Outlook
+from tandem_router.predict.streams import Streams
 from tandem_router.types import Endpoint
 
 SAMPLES_A_SECOND = 50.0
@@ -35,11 +37,15 @@ class Key(NamedTuple):
 
 
 class Shared:
-    """The model of one key. `due` thins samples out, to SAMPLES_A_SECOND of each phase."""
+    """The model of one key, and the streams of all its workers, of which `streamers` have had some.
+
+    `due` thins samples out, to SAMPLES_A_SECOND of each phase.
+    """
 
     def __init__(self, seed: Profile | None) -> None:
         self.latency = OnlineLatency(None if seed is None else seed.latency)
         self.kv_bytes_per_token = KV_BYTES_PER_TOKEN if seed is None else seed.kv_bytes_per_token
+        self.outlook, self.streams, self.streamers = Outlook(), Streams(), 0
         self._next = {"prefill": 0.0, "decode": 0.0, "transfer": 0.0}
 
     def due(self, phase: str, now: float) -> bool:
