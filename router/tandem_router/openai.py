@@ -34,6 +34,9 @@ _INTERNAL = frozenset(
     }
 )
 _INTERNAL_PREFIX = "bootstrap_"
+_OURS = frozenset({"prompt_cache_key"})
+"""What clients tell routers: read here, and unknown to engines, some of which refuse what they do not know."""
+_DROPPED = _INTERNAL | _OURS
 _NESTING = ("sampling_params", "extra_args", "vllm_xargs")
 
 
@@ -155,7 +158,7 @@ def strip_internal(body: JsonBody) -> JsonBody:
 
     Clients could make workers call anywhere with it, read files, or take over the KV of others.
     """
-    named = [key for key in body if key in _INTERNAL or key.startswith(_INTERNAL_PREFIX)]
+    named = [key for key in body if key in _DROPPED or key.startswith(_INTERNAL_PREFIX)]
     changed: dict[str, Any] = {}
     for key in _NESTING:
         if key in body and (cleaned := _strip_nested(body[key])) != body[key]:

@@ -99,7 +99,7 @@ async def test_nothing_internal_comes_back() -> None:
         (b"{", 400, "invalid_json"),
         (b'{"model": "fake", "model": "fake", "prompt": "hi"}', 400, "invalid_json"),
         (b'{"model": "fake"}', 400, "missing_required_parameter"),
-        (b'{"model": "fake", "prompt": "hi", "n": 2}', 400, "unsupported_value"),
+        (b'{"model": "fake", "prompt": "hi", "n": 0}', 400, "invalid_value"),
         (b'{"model": "fake", "prompt": "hi", "max_tokens": -1}', 400, "invalid_value"),
         (b'{"model": "fake", "prompt": {"a": 1}}', 400, "invalid_value"),
         (b'{"model": "other", "prompt": "hi"}', 404, "model_not_found"),
