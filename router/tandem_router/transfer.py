@@ -149,10 +149,7 @@ def _chosen(state: Transfer, choice: Choice | NoChoice, now: float, *, concurren
     if state.handle is not None:
         return _chosen_for_held(state, state.handle, choice, now)
     if isinstance(choice, NoChoice):
-        if (state.attempt == 0 and state.failure is None) or state.constraint.local_only:
-            return _fail(state, state.failure or choice)
-        local = replace(state.constraint, local_only=True)
-        return replace(state, constraint=local), (Choose(local),)
+        return _nothing_chosen(state, choice)
     if choice.prefill is None:
         if state.given_up_handover:
             choice = replace(choice, path=Path.FALLBACK, reason=state.given_up_handover)
@@ -164,6 +161,18 @@ def _chosen(state: Transfer, choice: Choice | NoChoice, now: float, *, concurren
         state = replace(state, phase=Phase.BOTH, legs=_BOTH)
         return state, (SendBoth(choice, attempt, half, deadline),)
     return replace(state, phase=Phase.PREFILL), (SendPrefill(choice, attempt, half),)
+
+
+def _nothing_chosen(state: Transfer, choice: NoChoice) -> Step:
+    """Without a pair, one worker for both phases; without that, once more the workers that failed."""
+    constraint, failure = state.constraint, state.failure
+    if not constraint.local_only and (state.attempt or failure is not None):
+        constraint = replace(constraint, local_only=True)
+    elif failure is not None and failure.kind not in ALONE and constraint.avoid | constraint.shun:
+        constraint = UNCONSTRAINED
+    else:
+        return _fail(state, failure or choice)
+    return replace(state, constraint=constraint), (Choose(constraint),)
 
 
 def _chosen_for_held(state: Transfer, handle: Handle, choice: Choice | NoChoice, now: float) -> Step:

@@ -34,7 +34,7 @@ from tandem_router.moves import (
     SendPrefill,
 )
 from tandem_router.transfer import MAX_STRIKES, Phase, Transfer, start, step
-from tandem_router.types import Choice, Constraint, Endpoint, NoChoice, Path, Role
+from tandem_router.types import UNCONSTRAINED, Choice, Constraint, Endpoint, NoChoice, Path, Role
 
 DEADLINE = 100.0
 
@@ -244,8 +244,22 @@ def test_without_another_pair_the_work_is_done_locally() -> None:
     state, (again,) = run(Chosen(PAIR), failed(Leg.PREFILL), Chosen(NoChoice("no_decode_worker")))
     assert isinstance(again, Choose)
     assert again.constraint.local_only
-    _, effects = step(state, Chosen(NoChoice("no_ready_worker")), 0.0)
-    assert effects == (GiveUp(Failure(Leg.PREFILL, Kind.STATUS, "it failed")),)
+    _, effects = step(state, Chosen(LOCAL), 0.0)
+    assert [type(effect) for effect in effects] == [SendDecode]
+
+
+def test_when_nothing_else_is_left_a_worker_that_failed_is_asked_once_more() -> None:
+    """Some engines' decode workers cannot serve whole requests, and one failure may be a passing one."""
+    nothing = Chosen(NoChoice("no_ready_worker"))
+    state, effects = run(Chosen(PAIR), failed(Leg.PREFILL), nothing, nothing)
+    assert effects == (Choose(UNCONSTRAINED),)
+    state, (send,) = step(state, Chosen(PAIR), 0.0)
+    assert isinstance(send, SendPrefill)
+    assert send.attempt == 2
+    for kind in (Kind.CONNECT, Kind.BUSY):
+        _, effects = run(Chosen(PAIR), failed(Leg.PREFILL, kind), nothing, nothing)
+        assert effects == (GiveUp(Failure(Leg.PREFILL, kind, "it failed")),)
+
 
 
 @pytest.mark.parametrize("lease", [0.0, -3.0])
@@ -391,8 +405,9 @@ def test_a_broken_stream_goes_on_elsewhere_where_it_can() -> None:
 
 def test_what_cannot_be_resumed_after_all_breaks_the_stream() -> None:
     state, _ = run(Chosen(PAIR), HOLDS, FirstToken(), replace(BROKEN, resumable=True))
-    state, _ = step(state, Chosen(NoChoice("no_worker")), 1.0)
-    assert step(state, Chosen(NoChoice("no_worker")), 1.0)[1] == (BreakStream(BROKEN.failure),)
+    for _ in range(4):
+        state, effects = step(state, Chosen(NoChoice("no_worker")), 1.0)
+    assert effects == (BreakStream(BROKEN.failure),)
     state, _ = run(Chosen(PAIR), HOLDS, FirstToken(), replace(BROKEN, resumable=True), Chosen(LOCAL))
     assert state.phase is not Phase.DONE
     state, _ = run(Chosen(PAIR), HOLDS, FirstToken(), replace(BROKEN, resumable=True), Chosen(OTHER_PAIR))

@@ -87,9 +87,7 @@ async def test_a_prefix_that_was_computed_is_reported_as_cached(session: aiohttp
 async def test_kv_events_in_both_encodings_and_their_replay(
     session: aiohttp.ClientSession, fmt: EventFormat
 ) -> None:
-    settings = Settings(
-        prefix_cache=True, block_size=16, kv_tokens=48, events=fmt, events_topic="kv@pod@fake"
-    )
+    settings = Settings(prefix_cache=True, block_size=16, kv_tokens=48, events=fmt, events_topic="kv@a@b")
     async with running(settings) as engine:
         assert engine.publisher is not None
         context = zmq.asyncio.Context()

@@ -35,7 +35,7 @@ class Pair:
             is_json = response.content_type == "application/json"
             return response.status, await (response.json() if is_json else response.text())
 
-    def together(self, prefill: Any, decode: Any) -> "asyncio.Future[list[tuple[int, Any]]]":
+    def together(self, prefill: Any, decode: Any) -> "asyncio.Future[Any]":
         one_token = {"max_tokens": 1} | prefill
         return asyncio.gather(self.post(self.prefill, **one_token), self.post(self.decode, **decode))
 
@@ -53,7 +53,7 @@ async def start() -> AsyncIterator[Any]:
         async def pair(protocol: Protocol, **changes: Any) -> Pair:
             base = Settings(protocol=protocol, **changes)
             engines = [
-                await stack.enter_async_context(running(replace(base, role=role)))  # type: ignore[arg-type]
+                await stack.enter_async_context(running(replace(base, role=role)))
                 for role in ("prefill", "decode")
             ]
             return Pair(session, *engines)

@@ -231,7 +231,8 @@ class SimEngine:
         _, cached = await self._compute(ask)
         generation = self._generation(ask, ask.digest, 1, cached)
         extras: Mapping[str, Any] = {}
-        if self.settings.hands_over and generation.finish == "length" and fault is not Fault.NO_PARAMS:
+        complete = generation.finish == "length" or self.hand_over.keeps_stopped
+        if self.settings.hands_over and complete and fault is not Fault.NO_PARAMS:
             extras = await self._keep(ask, fault)
         if ask.body.get("stream"):
             return await stream(request, generation, fault, self.compute.tokens)

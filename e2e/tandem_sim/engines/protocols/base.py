@@ -53,9 +53,13 @@ LegName = Literal["prefill", "decode", "whole"]
 
 
 class HandOver(ABC):
-    """One protocol. `error_in_stream`: a failed load of a stream is a 200 whose first event is an error."""
+    """One protocol. `error_in_stream`: a failed load of a stream is a 200 whose first event is an error.
+
+    `keeps_stopped`: KV is kept also where the prefill leg did not end by its limit of tokens.
+    """
 
     error_in_stream = True
+    keeps_stopped = False
     load_failed_status = 500
     load_failed_code: str | int = 500
 

@@ -13,6 +13,7 @@ from tandem_wire.kv_pb2_grpc import WorkerStub
 
 
 class Native(Nixl):
+    keeps_stopped = False
     error_in_stream = False
     load_failed_status = 502
     load_failed_code = "kv_unknown_handle"

@@ -16,6 +16,8 @@ _NEEDED = ("remote_engine_id", "remote_request_id", "remote_host", "remote_port"
 
 
 class Nixl(HandOver):
+    keeps_stopped = True
+
     def leg(self, ask: Ask) -> LegName:
         params = params_of(ask.body)
         if params.get("do_remote_decode"):

@@ -17,6 +17,8 @@ ROOMS = "/sim/rooms"
 
 
 class Sglang(HandOver):
+    keeps_stopped = True
+
     def leg(self, ask: Ask) -> LegName:
         role = self.site.settings.role
         if role == "mixed":
