@@ -116,6 +116,8 @@ class HotApi:
         try:
             caller = self._runtime.desk.caller(request.headers, record.received)
             job = self._job(request, record, caller, client_id, engine_id)
+            if self._runtime.watchers is not None:
+                job = replace(job, parsed=await self._runtime.watchers.located(job.parsed))
             metrics.in_flight(record.model, 1)
             try:
                 reply = Reply(request, record, client_id, self._runtime.clock)

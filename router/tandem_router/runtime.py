@@ -19,6 +19,7 @@ from tandem_router.peers import Peers
 from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.release import KvReleaser
 from tandem_router.views import Views
+from tandem_router.watchers import Watchers
 
 Clock = Callable[[], float]
 """The loop's time in seconds."""
@@ -47,6 +48,7 @@ class Runtime:
     rng: Random = field(default_factory=Random)
     new_id: Callable[[], str] = _new_id
     desk: Desk = field(default_factory=Desk)
+    watchers: Watchers | None = None
 
     @property
     def loads(self) -> LoadBook:

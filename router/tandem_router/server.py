@@ -24,6 +24,7 @@ from tandem_router.policies.registry import DEFAULT, Policy
 from tandem_router.release import KvReleaser
 from tandem_router.runtime import Runtime
 from tandem_router.types import Endpoint
+from tandem_router.watchers import Watchers
 
 BACKLOG = 1024
 PROBE_SECONDS = 2.0
@@ -60,7 +61,11 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
             policy,
         )
         runtime.views.ejected = health.ejected
-        yield runtime
+        runtime.watchers = Watchers(config.settings.scheduling, runtime.views, upstreams)
+        try:
+            yield runtime
+        finally:
+            await runtime.watchers.close()
     finally:
         await peers.close()
         await upstreams.close()
@@ -101,6 +106,8 @@ def publisher(runtime: Runtime) -> Publish:
         runtime.directory.publish(endpoints)
         runtime.peers.keep(endpoints)
         runtime.health.know(endpoints)
+        if runtime.watchers is not None:
+            runtime.watchers.know(endpoints)
         runtime.metrics.endpoints(runtime.directory.endpoints)
         _log.info("%d workers, %d of them ready", len(endpoints), sum(e.ready for e in endpoints))
 

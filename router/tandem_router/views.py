@@ -9,7 +9,8 @@ from tandem_router.kv_keys import root_key
 from tandem_router.loads import LoadBook
 from tandem_router.memory import SentPrefixes
 from tandem_router.policies import Predictor, View
-from tandem_router.types import Choice, Report, RequestInfo
+from tandem_router.reports.book import ReportBook
+from tandem_router.types import Choice, RequestInfo
 
 
 @dataclass(slots=True)
@@ -20,7 +21,7 @@ class Views:
     """
 
     loads: LoadBook = field(default_factory=LoadBook)
-    reports: Mapping[str, Report] = field(default_factory=dict)
+    reports: ReportBook = field(default_factory=ReportBook)
     ejected: Callable[[], frozenset[str]] = frozenset
     predictor: Predictor | None = None
     memory: SentPrefixes = field(default_factory=SentPrefixes)
@@ -29,7 +30,10 @@ class Views:
 
     def of(self, request: RequestInfo) -> View:
         """What is known now. Its mappings go on changing: use it at once."""
-        return View(self.loads, self.reports, self._matches(request), self.ejected(), self.predictor)
+        ejected, draining = self.ejected(), self.reports.draining
+        if draining:
+            ejected |= draining
+        return View(self.loads, self.reports, self._matches(request), ejected, self.predictor)
 
     def sent(self, request: RequestInfo, choice: Choice) -> None:
         """The request goes to these workers: they will have its prompt cached."""

@@ -33,7 +33,7 @@ class KvStream:
         self._newest = -1
 
     async def run(self) -> None:
-        """Until cancelled. Raises BadEventsError, OSError when the publisher is gone, maybe with its cache."""
+        """Until cancelled. Raises BadEventsError, or OSError when the publisher is gone."""
         with _connected(self._context, zmq.SUB, self._events) as socket:
             monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             tasks = (
