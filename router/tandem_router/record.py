@@ -32,6 +32,11 @@ class Record:
     limits: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def handed_cached_tokens(self) -> int | None:
+        """Cached tokens of a prompt whose KV was handed over; None where the answering worker knows itself."""
+        return self.cached_tokens if self.prefill_name else None
+
+    @property
     def ttft(self) -> float | None:
         """Only a stream shows its first token."""
         return self.first_token - self.received if self.stream and self.first_token is not None else None

@@ -7,7 +7,7 @@ from tandem_router.legs import Answer, LegFailedError, Stream
 from tandem_router.moves import Failure, Kind, Leg
 from tandem_router.record import Record
 from tandem_router.runtime import Clock
-from tandem_router.sse import find_usage
+from tandem_router.sse import find_usage, with_cached_tokens
 
 
 class Reply:
@@ -24,10 +24,13 @@ class Reply:
 
     def whole(self, answer: Answer) -> None:
         """Takes a worker's whole answer, good or a refusal, without what is internal."""
-        self._record.usage = find_usage(answer.body)
+        body = answer.body
+        if answer.status == 200 and (cached := self._record.handed_cached_tokens) is not None:
+            body = with_cached_tokens(body, cached)
+        self._record.usage = find_usage(body)
         headers = answer_headers(self._record, self._request_id, self._clock())
         headers["content-type"] = answer.content_type
-        self._client.respond(answer.status, headers, public_body(answer.body))
+        self._client.respond(answer.status, headers, public_body(body))
 
     async def relay(self, stream: Stream, deadline: float) -> Failure | None:
         """Passes a stream on until its end; what broke it off, if something did."""

@@ -50,7 +50,7 @@ class Trtllm(Engine):
         """The params, with the prompt's token ids beside them: the generation leg need not tokenise."""
         choice = first_choice(answer) or {}
         params = choice.get(_PARAMS) or answer.get(_PARAMS)
-        finished = finish_reason(answer) not in (None, "length", "not_finished")
+        finished = finish_reason(answer) not in (None, "length", "not_finished", "tool_calls")
         if finished or not isinstance(params, dict):
             return PrefillAnswer(None, finished)
         return PrefillAnswer({_PARAMS: params, _IDS: answer.get(_IDS)}, finished=False)

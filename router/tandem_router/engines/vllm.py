@@ -14,6 +14,8 @@ from tandem_router.engines.base import (
 )
 from tandem_router.json_body import JsonBody, new_members
 
+_GOES_ON = (None, "length", "tool_calls")
+"""One token is no whole call of a tool, whatever engines say of it."""
 LEASE_SECONDS = 30.0
 """vLLM's kv_lease_duration. Past it a decode leg is answered with wrong tokens and no error."""
 
@@ -46,7 +48,7 @@ class Vllm(Engine):
     def read_prefill(self, request: JsonBody, answer: Mapping[str, Any]) -> PrefillAnswer:
         params = answer.get(PARAMS)
         # Without min_tokens the leg may stop at a token that the request itself forbids there.
-        finished = not request.get("min_tokens") and finish_reason(answer) not in (None, "length")
+        finished = not request.get("min_tokens") and finish_reason(answer) not in _GOES_ON
         return PrefillAnswer(params if isinstance(params, dict) and params else None, finished)
 
     def prepare_decode(self, body: JsonBody, pairing: Pairing, params: Mapping[str, Any] | None) -> Prepared:
