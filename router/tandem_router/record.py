@@ -33,7 +33,7 @@ class Record:
 
     @property
     def handed_cached_tokens(self) -> int | None:
-        """Cached tokens of a prompt whose KV was handed over; None where the answering worker knows itself."""
+        """Cached tokens of a prompt that was handed over; None where the answering worker knows itself."""
         return self.cached_tokens if self.prefill_name else None
 
     @property

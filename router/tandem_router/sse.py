@@ -48,6 +48,8 @@ def with_cached_tokens(data: bytes, cached_tokens: int) -> bytes:
     if opens is None:
         return data
     details = _DETAILS.search(data, opens.end())
+    if details is None and not cached_tokens:
+        return data
     if details is None:
         added = b'"prompt_tokens_details":{"cached_tokens":%d},' % cached_tokens
         return data[: opens.end()] + added + data[opens.end() :]
