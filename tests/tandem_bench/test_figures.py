@@ -1,12 +1,13 @@
 """From samples to the table: which samples count, medians, ratios and verdicts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tandem_bench.router import page
-from tandem_bench.router.figures import FIGURES, Figure, scaling, values
+from tandem_bench.router.figures import FIGURES, Figure, pace, scaling, values
 from tandem_bench.router.machine import MachineError, share_out
 from tandem_bench.router.result import Result, conclude, read, write
 from tandem_bench.router.samples import Sample, SampleFile, quietest
@@ -65,6 +66,15 @@ def test_a_ratio_above_one_is_better_whichever_way_the_figure_runs() -> None:
 )
 def test_the_verdict_is_of_the_median(figure: Figure, ours: list[float] | None, word: str) -> None:
     assert verdict(figure, ours) == word
+
+
+def test_what_is_to_be_reached_follows_the_pace_of_the_peers() -> None:
+    figure = replace(MORE, then={"sglang-router": 10.0, "vllm-router": 5.0, "gone": 1.0})
+    found = {"sglang-router": [5.0], "vllm-router": [2.5], "tandem": [9.0]}
+    assert pace(figure, found) == pytest.approx(0.5)
+    assert verdict(figure, found["tandem"]) == "must"
+    assert verdict(figure, found["tandem"], 0.5) == "aim"
+    assert pace(MORE, found) is None
 
 
 def test_two_processes_on_two_cores_are_judged_by_cpu_and_evenness() -> None:

@@ -1,8 +1,8 @@
 """What is read from the samples, as data: each figure with its unit, its phase, and what it must reach."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, field
+from statistics import geometric_mean, median
 from typing import Any
 
 from tandem_bench.router.peers import DIRECT, TANDEM, TANDEM_TWICE
@@ -18,7 +18,7 @@ class Figure:
     """One row of the table.
 
     `read`: the value of one sample, or None. `over_direct`: what it is without a router is taken off.
-    `must`, `aim`: what Tandem has to reach, in the same unit.
+    `must`, `aim`: what Tandem has to reach, in the same unit, on a machine where peers reached `then`.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Figure:
     must: float | None = None
     aim: float | None = None
     digits: int = 0
+    then: Mapping[str, float] = field(default_factory=dict)
 
 
 def _cpu_us_a_request(seen: Seen) -> float | None:
@@ -73,10 +74,11 @@ def _told(*roles: str) -> Callable[[Seen], float | None]:
 
 FIGURES = (
     Figure("rps-256b", "requests/s, 64 clients, 256 B prompts", "/s", "256b", _requests_a_second,
-           more_is_better=True, must=9_000, aim=18_000),
-    Figure("cpu-256b", "CPU per request, 256 B prompts", "us", "256b", _cpu_us_a_request, must=110, aim=55),
+           more_is_better=True, must=9_000, aim=18_000, then={"sglang-router": 10_096, "vllm-router": 9_096}),
+    Figure("cpu-256b", "CPU per request, 256 B prompts", "us", "256b", _cpu_us_a_request, must=110,
+           aim=55, then={"sglang-router": 98, "vllm-router": 110}),
     Figure("rps-16kb", "requests/s, 64 clients, 16 KB prompts", "/s", "16kb", _requests_a_second,
-           more_is_better=True, must=7_000, aim=14_000),
+           more_is_better=True, must=7_000, aim=14_000, then={"sglang-router": 7_701, "vllm-router": 6_767}),
     Figure("cpu-16kb", "CPU per request, 16 KB prompts", "us", "16kb", _cpu_us_a_request),
     Figure("cpu-1mib", "CPU per request, 1 MiB prompts", "ms", "1mib", _cpu_ms_a_request, must=10, digits=2),
     Figure("one-client", "added to a request of one client, p50", "ms", "one", _ms("latency", "p50"),
@@ -84,9 +86,9 @@ FIGURES = (
     Figure("chunks-50", "CPU per 1,000 streamed chunks, 50 streams", "ms", "streams-50",
            _cpu_ms_a_thousand_chunks, digits=1),
     Figure("chunks-200", "the same, 200 streams", "ms", "streams-200", _cpu_ms_a_thousand_chunks,
-           must=34, aim=29, digits=1),
+           must=34, aim=29, digits=1, then={"sglang-router": 33.8, "vllm-router": 35.7}),
     Figure("chunks-500", "the same, 500 streams", "ms", "streams-500", _cpu_ms_a_thousand_chunks,
-           must=25, aim=22, digits=1),
+           must=25, aim=22, digits=1, then={"sglang-router": 24.7, "vllm-router": 28.5}),
     Figure("chunks-steps", "the same, 200 streams in engine steps", "ms", "steps-200",
            _cpu_ms_a_thousand_chunks, digits=1),
     Figure("first-200", "first token later than direct, 200 streams, p50", "ms", "streams-200",
@@ -123,6 +125,15 @@ def values(figure: Figure, chosen: Mapping[tuple[str, str], Sequence[Sample]]) -
         floor = median(read[DIRECT.name]) if read.get(DIRECT.name) else 0.0
         read = {peer: [v - floor for v in found] for peer, found in read.items() if peer != DIRECT.name}
     return {peer: found for peer, found in read.items() if found}
+
+
+def pace(figure: Figure, found: Values) -> float | None:
+    """This figure here over what it was where `must` was set, by the peers measured at both places.
+
+    None if there are none: then `must` holds as it stands.
+    """
+    ratios = [median(found[peer]) / value for peer, value in figure.then.items() if found.get(peer)]
+    return geometric_mean(ratios) if ratios else None
 
 
 def scaling(chosen: Mapping[tuple[str, str], Sequence[Sample]], cores: int) -> list[float]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from tandem_bench.router.figures import FIGURES, SCALING, Figure, Values
+from tandem_bench.router.figures import FIGURES, SCALING, Figure, Values, pace
 from tandem_bench.router.peers import DIRECT, PEERS, TANDEM
 from tandem_bench.router.result import Result
 
@@ -25,9 +25,9 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
 def figures_table(result: Result) -> str:
     """Median (lowest to highest repetition) of each figure, and whether Tandem has reached what it must."""
     peers = measured(result)
-    header = ["", *peers, "must", "aim", "reached"]
+    header = ["", *peers, "must", "aim", "reached", "must here", "aim here", "reached"]
     rows = [_figure_row(figure, result.figures.get(figure.name, {}), peers) for figure in (*FIGURES, SCALING)]
-    return markdown(header, [row for row in rows if any(cell != NONE for cell in row[1:-3])])
+    return markdown(header, [row for row in rows if any(cell != NONE for cell in row[1:-6])])
 
 
 def ratio_table(result: Result) -> str:
@@ -60,15 +60,15 @@ def ratio(figure: Figure, ours: Sequence[float], theirs: Sequence[float] | None)
     return f"{middle:.2f} ({least:.2f} to {most:.2f})"
 
 
-def verdict(figure: Figure, ours: Sequence[float] | None) -> str:
-    """What of `must` and `aim` the median reaches."""
+def verdict(figure: Figure, ours: Sequence[float] | None, pace: float = 1.0) -> str:
+    """What of `must` and `aim`, times `pace`, the median reaches."""
     if figure.must is None:
-        return ""
+        return NONE
     if not ours:
         return "not measured"
 
-    def reaches(wanted: float) -> bool:
-        value = median(ours)
+    def reaches(bound: float) -> bool:
+        value, wanted = median(ours), bound * pace
         return value >= wanted if figure.more_is_better else value <= wanted
 
     if figure.aim is not None and reaches(figure.aim):
@@ -78,8 +78,21 @@ def verdict(figure: Figure, ours: Sequence[float] | None) -> str:
 
 def _figure_row(figure: Figure, found: Values, peers: Sequence[str]) -> list[str]:
     cells = [_spread(found.get(name), figure.digits) for name in peers]
-    bounds = [NONE if bound is None else f"{bound:,}" for bound in (figure.must, figure.aim)]
-    return [_title(figure), *cells, *bounds, verdict(figure, found.get(TANDEM.name))]
+    ours, scale = found.get(TANDEM.name), pace(figure, found)
+    there = [*_bounds(figure, 1.0), verdict(figure, ours)]
+    here = [NONE] * 3 if scale is None else [*_bounds(figure, scale), verdict(figure, ours, scale)]
+    return [_title(figure), *cells, *there, *here]
+
+
+def _bounds(figure: Figure, scale: float) -> list[str]:
+    return [
+        NONE if bound is None else f"{bound * scale:,.{_digits(bound)}f}"
+        for bound in (figure.must, figure.aim)
+    ]
+
+
+def _digits(bound: float) -> int:
+    return 0 if bound >= 50 else 1
 
 
 def _title(figure: Figure) -> str:
