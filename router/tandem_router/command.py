@@ -77,6 +77,13 @@ class Duration(click.ParamType[float]):
     help="After SIGTERM, requests in flight get this long to end.",
 )
 @click.option(
+    "--api-keys",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    envvar="TANDEM_API_KEYS",
+    show_envvar=True,
+    help="A file of API keys (docs/access.md): only who sends one of them is served.",
+)
+@click.option(
     "--trtllm-auth-key-file",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     envvar="TANDEM_TRTLLM_AUTH_KEY_FILE",
@@ -115,6 +122,7 @@ def command(filters: tuple[str, ...], scorers: tuple[str, ...], picker: str, **o
 
 
 def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...], picker: str) -> None:
+    from tandem_router.access.keys import KeysError
     from tandem_router.discovery import DiscoveryError, parse_source
     from tandem_router.http.loop import run
     from tandem_router.policies.registry import build
@@ -129,6 +137,8 @@ def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...
         run(serve(config, policy, discovery))
     except DiscoveryError as error:
         raise click.ClickException(str(error)) from error
+    except KeysError as error:
+        raise click.ClickException(f"the API keys cannot be used: {error}") from error
     except OSError as error:
         hosts = " and ".join(config.hosts)
         raise click.ClickException(f"cannot serve on {hosts}, port {config.port}: {error}") from error

@@ -28,6 +28,7 @@ class RouterConfig:
     drain_timeout: float = 30.0
     settings: RouterSettings = field(default_factory=RouterSettings)
     trtllm_auth_key_file: Path | None = None
+    api_keys: Path | None = None
 
 
 def read_secret(file: Path | None) -> str | None:

@@ -8,6 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
+from tandem_router.access.desk import Desk
+from tandem_router.access.keys import KeysError
+from tandem_router.access.keys_file import KeysFile
 from tandem_router.admission import Admission
 from tandem_router.app import ColdApi, HotApi
 from tandem_router.config import RouterConfig, read_secret
@@ -60,6 +63,7 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
             engines(trtllm_auth_key=read_secret(config.trtllm_auth_key_file)),
             policy,
         )
+        runtime.desk = new_desk(config)
         runtime.views.ejected = health.ejected
         runtime.watchers = Watchers(config.settings.scheduling, runtime.views, upstreams)
         try:
@@ -70,6 +74,15 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
         await peers.close()
         await upstreams.close()
         await releaser.close()
+
+
+def new_desk(config: RouterConfig) -> Desk:
+    """Raises KeysError for a keys file that cannot be used, or that is missing although there shall be one."""
+    if config.api_keys is not None:
+        return Desk(config.settings, KeysFile(config.api_keys))
+    if config.settings.access.keys_secret is not None:
+        raise KeysError("access.keysSecret is set, but no file is given with --api-keys")
+    return Desk(config.settings)
 
 
 @asynccontextmanager

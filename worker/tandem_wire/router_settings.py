@@ -205,6 +205,9 @@ class Adapter(Settings):
 class Access(Settings):
     """Who may ask for what, and by which names."""
 
+    keys_secret: Name | None = Field(
+        default=None, description="A Secret whose keys.yaml says which API keys are good (docs/access.md)."
+    )
     aliases: tuple[ModelAlias, ...] = Field(
         default=(), max_length=64, json_schema_extra={"x-key": "name"}, description="More names of models."
     )
