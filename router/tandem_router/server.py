@@ -65,7 +65,7 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
         )
         runtime.desk = new_desk(config)
         runtime.views.ejected = health.ejected
-        runtime.watchers = Watchers(config.settings.scheduling, runtime.views, upstreams)
+        runtime.watchers = Watchers(config.settings.scheduling, runtime.views, directory.knows)
         try:
             yield runtime
         finally:

@@ -24,16 +24,18 @@ SCRAPE_SECONDS = 2.0
 
 
 class Watchers:
-    """Fills `views`; calls `told` after each report."""
+    """Fills `views`; calls `told` after each report. `knows`: whether a worker serves at that host and port."""
 
     def __init__(
         self,
         settings: Scheduling,
         views: Views,
-        upstreams: Upstreams,
+        knows: Callable[[str, int], bool],
         told: Callable[[], None] = lambda: None,
     ) -> None:
         clock = asyncio.get_running_loop().time
+        # Not the requests' connections: a dead one should be noticed by a request, not by a report.
+        self._upstreams = upstreams = Upstreams(knows)
 
         async def scrape(endpoint: Endpoint) -> bytes:
             deadline = clock() + SCRAPE_SECONDS
@@ -72,6 +74,7 @@ class Watchers:
 
     async def close(self) -> None:
         await self._reports.close()
+        await self._upstreams.close()
         if self._follower is not None:
             await self._follower.close()
 
