@@ -209,7 +209,9 @@ class ColdApi:
         return web.Response(text="ok\n")
 
     async def metrics(self, _request: web.Request) -> web.Response:
-        body = generate_latest(self._runtime.metrics.registry)
+        forecaster, metrics = self._runtime.forecaster, self._runtime.metrics
+        metrics.predicted(forecaster.median_errors(), forecaster.break_evens())
+        body = generate_latest(metrics.registry)
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def unknown(self, request: web.Request) -> web.Response:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter as Tally
+from collections.abc import Mapping
 from functools import cache
 from itertools import product
 
@@ -41,6 +42,7 @@ class RouterMetrics:
         def histogram(metric: Metric, *labels: str) -> Histogram:
             return collectors.histogram(metric).labels(service, *labels)
 
+        self._service, self._ejected = service, collectors.gauge(names.ROUTER_EJECTED)
         self._counter, self._gauge, self._histogram = counter, gauge, histogram
         for objective in given:
             gauge(names.ROUTER_OBJECTIVE, objective).set(self._objectives[objective])
@@ -62,11 +64,34 @@ class RouterMetrics:
     def released(self, model: str, reason: str) -> None:
         self._counter(names.ROUTER_KV_RELEASES, model, reason).inc()
 
+    def resumed(self, model: str) -> None:
+        self._counter(names.ROUTER_RESUMED, model).inc()
+
+    def not_resumed(self, model: str, reason: str) -> None:
+        self._counter(names.ROUTER_NOT_RESUMED, model, reason).inc()
+
+    def ejected(self, endpoint: Endpoint, reason: str | None) -> None:
+        """None: the worker is back. Only ejected workers have a series."""
+        if reason is None:
+            self._ejected.remove(self._service, endpoint.pool, endpoint.name)
+        else:
+            self._ejected.labels(self._service, endpoint.pool, endpoint.name).set(1)
+            self._counter(names.ROUTER_EJECTIONS, endpoint.pool, reason).inc()
+
     def endpoints(self, endpoints: tuple[Endpoint, ...]) -> None:
         tally = Tally((e.role, "ready" if e.ready else "not_ready") for e in endpoints)
         for role in Role:
             for state in _STATES:
                 self._gauge(names.ROUTER_ENDPOINTS, role, state).set(tally[role, state])
+
+    def predicted(
+        self, errors: Mapping[tuple[str, str], float], break_evens: Mapping[tuple[str, str], float]
+    ) -> None:
+        """Median errors by model and objective; tokens by prefill and decode pool."""
+        for (model, objective), error in errors.items():
+            self._gauge(names.ROUTER_PREDICTION_ERROR, model, objective).set(error)
+        for (prefill, decode), tokens in break_evens.items():
+            self._gauge(names.ROUTER_BREAK_EVEN, prefill, decode).set(tokens)
 
     def finished(self, record: Record, now: float) -> None:
         """Counts a request that was answered, well or not. One whose client left is not counted here."""

@@ -17,6 +17,9 @@ from tandem_router.loads import LoadBook
 from tandem_router.metrics import RouterMetrics
 from tandem_router.peers import Peers
 from tandem_router.policies.registry import DEFAULT, Policy
+from tandem_router.predict.build import forecaster
+from tandem_router.predict.forecaster import Forecaster
+from tandem_router.queueing.tiers import Tier, tiers
 from tandem_router.release import KvReleaser
 from tandem_router.views import Views
 from tandem_router.watchers import Watchers
@@ -49,6 +52,14 @@ class Runtime:
     new_id: Callable[[], str] = _new_id
     desk: Desk = field(default_factory=Desk)
     watchers: Watchers | None = None
+    forecaster: Forecaster = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        default = Tier(ttft=config.slo_ttft, tpot=config.slo_tpot)
+        classes = tiers(config.settings.classes, default)
+        self.forecaster = forecaster(self.clock, classes, config.settings.prediction.profiles)
+        self.views.predictor = self.forecaster
 
     @property
     def loads(self) -> LoadBook:

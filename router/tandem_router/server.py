@@ -119,6 +119,7 @@ def publisher(runtime: Runtime) -> Publish:
         runtime.directory.publish(endpoints)
         runtime.peers.keep(endpoints)
         runtime.health.know(endpoints)
+        runtime.forecaster.keep(frozenset(e.name for e in endpoints))
         if runtime.watchers is not None:
             runtime.watchers.know(endpoints)
         runtime.metrics.endpoints(runtime.directory.endpoints)

@@ -80,6 +80,20 @@ ROUTER_PATH = _counter(
     "path",
     "reason",
 )
+ROUTER_PREDICTION_ERROR = _gauge(
+    "router_prediction_error_ratio",
+    "Median of |predicted - measured| / measured over the last 512 requests, of ttft or tpot.",
+    "llmservice",
+    "model",
+    "objective",
+)
+ROUTER_BREAK_EVEN = _gauge(
+    "router_break_even_tokens",
+    "Uncached prompt tokens from which on a hand-over between idle workers of two pools pays; +Inf: never.",
+    "llmservice",
+    "prefill_pool",
+    "decode_pool",
+)
 ROUTER_PROMPT_TOKENS = _counter(
     "router_prompt_tokens", "Prompt tokens, as the engines counted.", "llmservice", "model"
 )
@@ -110,6 +124,20 @@ ROUTER_STREAM_ERRORS = _counter(
     "model",
     "reason",
 )
+ROUTER_RESUMED = _counter(
+    "router_streams_resumed", "Streams that went on at another worker.", "llmservice", "model"
+)
+ROUTER_NOT_RESUMED = _counter(
+    "router_streams_not_resumed",
+    "Streams whose worker was lost and that could not go on, by reason.",
+    "llmservice",
+    "model",
+    "reason",
+)
+ROUTER_EJECTED = _gauge(
+    "router_worker_ejected", "1 for each worker that is ejected now.", "llmservice", "pool", "worker"
+)
+ROUTER_EJECTIONS = _counter("router_ejections", "Ejections by reason.", "llmservice", "pool", "reason")
 ROUTER_ENDPOINTS = _gauge("router_endpoints", "Workers known to the router.", "llmservice", "role", "state")
 
 _WORKER = ("llmservice", "pool", "role")

@@ -68,7 +68,28 @@ class Scheduling(Settings):
 class Disaggregation(Settings):
     """When a prompt is prefilled on another worker than the one that decodes."""
 
-    mode: Literal["auto", "always", "never"] = "auto"
+    mode: Literal["auto", "always", "never"] = Field(
+        default="auto", description="Where that costs less by prediction; whenever there is a pair; never."
+    )
+
+
+class SeedProfile(Settings):
+    """A latency profile for the workers of a model and GPU, to begin with; an empty name is any."""
+
+    profile: str = Field(
+        min_length=1,
+        max_length=4096,
+        description="A shipped profile, such as qwen3-8b/h200/tp1/bfloat16, or a JSON file in the router's"
+        " container.",
+    )
+    model: str = Field(default="", max_length=256)
+    gpu: str = Field(default="", max_length=63)
+
+
+class Prediction(Settings):
+    """What is believed of the workers' speed before the first request."""
+
+    profiles: tuple[SeedProfile, ...] = Field(default=(), max_length=64)
 
 
 class Fairness(Settings):
@@ -81,7 +102,9 @@ class Fairness(Settings):
 class Lanes(Settings):
     """Long and short prompts wait apart, and some prefill workers take short ones only (LAPS)."""
 
-    long_tokens: int = Field(default=4096, ge=1, description="A prompt of so many tokens is a long one.")
+    long_tokens: int = Field(
+        default=4096, ge=1, le=16_777_216, description="A prompt of so many tokens is a long one."
+    )
     short_share: Share = Field(default=0.5, description="Share of prefill workers that is for short prompts.")
 
 
@@ -225,6 +248,7 @@ class RouterSettings(Settings):
     classes: tuple[ServiceClass, ...] = Field(default=(), max_length=32, json_schema_extra={"x-key": "name"})
     scheduling: Scheduling = Scheduling()
     disaggregation: Disaggregation = Disaggregation()
+    prediction: Prediction = Prediction()
     queueing: Queueing = Queueing()
     recovery: Recovery = Recovery()
     access: Access = Access()

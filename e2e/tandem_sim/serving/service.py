@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tandem_perf.profile import Profile
 from tandem_router.policies.registry import DEFAULT, Policy
+from tandem_router.predict.build import objectives
 from tandem_router.predict.models import Seed
 from tandem_router.queueing.tiers import Tier, tiers
 from tandem_router.types import Endpoint, Objective, Role
@@ -61,11 +62,7 @@ class Service:
 
     def objectives(self) -> dict[str, Objective]:
         """By class."""
-        inf = math.inf
-        return {
-            name: Objective(inf if tier.ttft is None else tier.ttft, inf if tier.tpot is None else tier.tpot)
-            for name, tier in tiers(self.settings.classes, self.tier()).items()
-        }
+        return objectives(tiers(self.settings.classes, self.tier()))
 
     def seeds(self) -> tuple[Seed, ...]:
         return () if self.profile is None else (Seed(self.profile),)

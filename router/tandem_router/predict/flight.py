@@ -71,21 +71,23 @@ class Flight:
 
     def prefilled(self, now: float) -> None:
         """The prefill worker has answered; the hand-over begins."""
-        self._close_ticket(self._prefill or self._decode, now)
+        self._close_ticket(now)
+        if self._first:
+            return
         self._prefilled = now
         self._step = self._decode.step_now(now)
-        if not self.request.stream:
+        if not self.request.stream and not self._began:
             self._begin(now)
 
     def first_token(self, now: float) -> None:
-        """A stream's first token came."""
+        """A stream's first token came. With both legs at once the prefill leg may not have been answered."""
         decode = self._decode
         self._first = now
-        if self._ticket is not None:
-            decode.stalled(decode.prefill_seconds(self._work), now)
-            self._close_ticket(decode, now)
-        elif self._prefilled:
+        if self._prefilled:
             self._learn_transfer(now)
+        elif self._prefill is None:
+            decode.stalled(decode.prefill_seconds(self._work), now)
+        self._close_ticket(now)
         if self._stream is None:
             self._begin(now)
         if self.prediction is not None:
@@ -109,8 +111,10 @@ class Flight:
             measured = (now - self._first) / gaps
             self._book.tpot_errors(self.request.model).observe(self.prediction.tpot, measured)
 
-    def counted(self, prompt_tokens: int, cached_tokens: int) -> None:
-        """What the engine says of the prompt."""
+    def counted(self, prompt_tokens: int, cached_tokens: int | None) -> None:
+        """What the engine says of the prompt; None where it does not tell what was cached."""
+        if cached_tokens is None:
+            return
         self._book.hits(self.request.model).observe(
             prompt_tokens, min(self._cached[0], prompt_tokens), cached_tokens
         )
@@ -132,7 +136,8 @@ class Flight:
         self._decode.expect(tokens, -1)
         self._stream, self._began = self._decode.begin(tokens, now), True
 
-    def _close_ticket(self, worker: Worker, now: float) -> None:
+    def _close_ticket(self, now: float) -> None:
+        worker = self._prefill or self._decode
         ticket, self._ticket = self._ticket, None
         if ticket is not None and (sample := worker.prompts.done(ticket, now)) is not None:
             worker.learn_prefill(sample, now)

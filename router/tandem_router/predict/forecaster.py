@@ -88,6 +88,7 @@ class Forecaster:
         """Forgets the workers that are gone and have nothing running."""
         for name, worker in list(self._workers.items()):
             if name not in names and not worker.prompts.outstanding and not worker.streams.batch:
+                worker.forget()
                 del self._workers[name]
 
     def worker(self, endpoint: Endpoint) -> Worker:

@@ -74,6 +74,10 @@ class Worker:
         self.shared.streams.begin(prompt_tokens, now)
         return self.streams.begin(prompt_tokens, now)
 
+    def forget(self) -> None:
+        """The worker is gone."""
+        self.shared.streamers -= self.began
+
     def end(self, stream: Stream, now: float) -> Decoded | None:
         self.shared.streams.end(stream, now)
         return self.streams.end(stream, now)
