@@ -1,6 +1,6 @@
 """What each engine cannot do over a hand-over, though one of its workers alone can. Data.
 
-Seen in the engines' code and issues: KV is handed over for one sequence (n, batched prompts, best_of, beam
+Seen in the engines' code and issues: most hand KV over for one sequence (n, batched prompts, best_of, beam
 search), and a decode worker computes no logits for a prompt whose KV it pulled (prompt_logprobs, echo with
 logprobs).
 """
@@ -25,7 +25,7 @@ _ONE_SEQUENCE = frozenset(
 LOCAL_ONLY: dict[str, frozenset[Feature]] = {
     "native": _ONE_SEQUENCE,
     "vllm": _ONE_SEQUENCE,
-    "sglang": _ONE_SEQUENCE,
+    "sglang": _ONE_SEQUENCE - {Feature.N, Feature.BATCH},
     "trtllm": _ONE_SEQUENCE | {Feature.ECHO},
 }
 HANDOVER_ONLY = frozenset({"sglang"})

@@ -19,21 +19,33 @@ class Sglang(Engine):
 
     def prepare_prefill(self, body: JsonBody, pairing: Pairing) -> Prepared:
         body = body.without("stream_options").with_members(NO_STREAM)
-        return Prepared(body.with_values(_meeting(pairing)).encode())
+        return Prepared(body.with_values(_meeting(pairing, body)).encode())
 
     def read_prefill(self, request: JsonBody, answer: Mapping[str, Any]) -> PrefillAnswer:
         return PrefillAnswer(None, finished=False)
 
     def prepare_decode(self, body: JsonBody, pairing: Pairing, params: Mapping[str, Any] | None) -> Prepared:
-        return Prepared(with_usage(body, _meeting(pairing)).encode())
+        return Prepared(with_usage(body, _meeting(pairing, body)).encode())
 
     def concurrent(self, found: Mapping[str, Any] | None) -> bool:
         return True
 
 
-def _meeting(pairing: Pairing) -> dict[str, Any]:
+def _meeting(pairing: Pairing, body: JsonBody) -> dict[str, Any]:
+    """Lists, one entry for each sequence, where there are several."""
+    host = url_host(pairing.prefill.address)
+    port = pairing.prefill.bootstrap_port or BOOTSTRAP_PORT
+    rooms = [(pairing.key + index) % 2**63 for index in range(_sequences(body))]
+    if len(rooms) == 1:
+        return {"bootstrap_host": host, "bootstrap_port": port, "bootstrap_room": rooms[0]}
     return {
-        "bootstrap_host": url_host(pairing.prefill.address),
-        "bootstrap_port": pairing.prefill.bootstrap_port or BOOTSTRAP_PORT,
-        "bootstrap_room": pairing.key,
+        "bootstrap_host": [host] * len(rooms),
+        "bootstrap_port": [port] * len(rooms),
+        "bootstrap_room": rooms,
     }
+
+
+def _sequences(body: JsonBody) -> int:
+    prompts = body.get("prompt")
+    several = isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list)
+    return (body.get("n") or 1) * (len(prompts) if several else 1)

@@ -47,6 +47,7 @@ class Ask:
     ids: list[int]
     digest: str
     chat: bool
+    sequences: int = 1
 
 
 LegName = Literal["prefill", "decode", "whole"]

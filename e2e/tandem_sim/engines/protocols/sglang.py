@@ -23,7 +23,8 @@ class Sglang(HandOver):
         role = self.site.settings.role
         if role == "mixed":
             return "whole"
-        if not isinstance(ask.body.get("bootstrap_room"), int):
+        room = ask.body.get("bootstrap_room")
+        if not (_is_list_of(room, ask.sequences) if ask.sequences > 1 else isinstance(room, int)):
             raise RefusedError("Disaggregated request received without bootstrap room id.")
         return role
 
@@ -41,7 +42,8 @@ class Sglang(HandOver):
 
     async def load(self, ask: Ask) -> str | None:
         body = ask.body
-        url = f"http://{body['bootstrap_host']}:{body['bootstrap_port']}{ROOMS}"
+        host, port = (_first(body[f"bootstrap_{key}"]) for key in ("host", "port"))
+        url = f"http://{host}:{port}{ROOMS}"
         asked = {"room": str(body["bootstrap_room"])}
         digest: str = (await self.call(url, asked, self.site.settings.wait_seconds))["digest"]
         return digest
@@ -52,3 +54,11 @@ class Sglang(HandOver):
     async def _room(self, request: web.Request) -> web.Response:
         asked = await request.json()
         return web.json_response({"digest": await self.site.kv.fetch(asked["room"])})
+
+
+def _is_list_of(rooms: Any, count: int) -> bool:
+    return isinstance(rooms, list) and len(set(rooms)) == count and all(isinstance(r, int) for r in rooms)
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) else value
