@@ -6,6 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 from tandem_operator.units import DURATION, POSITIVE_DURATION, QUANTITY
+from tandem_wire.router_settings import (
+    Access,
+    Disaggregation,
+    Prediction,
+    Queueing,
+    Recovery,
+    RouterSettings,
+    Scheduling,
+    ServiceClass,
+)
 
 GROUP = "tandemserve.dev"
 VERSION = "v1alpha1"
@@ -15,8 +25,8 @@ MAX_REPLICAS = 1000
 MAX_POOLS = 16
 
 Role = Literal["prefill", "decode", "mixed"]
-EngineType = Literal["native", "vllm"]
-Connector = Literal["native", "nixl"]
+EngineType = Literal["native", "vllm", "sglang", "trtllm"]
+Connector = Literal["native", "nixl", "nixl-push", "mooncake", "ucx"]
 Manifest = dict[str, Any]
 
 Duration = Annotated[str, StringConstraints(pattern=DURATION, max_length=16)]
@@ -92,7 +102,9 @@ class EnvVar(Api):
 class Engine(Api):
     """The program that runs the model in every worker."""
 
-    type: EngineType = Field(default="native", description="`native` is Tandem's own worker.")
+    type: EngineType = Field(
+        default="native", description="`native` is Tandem's own worker; `trtllm` is TensorRT-LLM."
+    )
     image: Image | None = Field(
         default=None, description="The workers' image; the operator's default if absent."
     )
@@ -149,8 +161,10 @@ class Pool(Api):
 class KvTransfer(Api):
     """How the KV cache moves from a prefill to a decode worker."""
 
-    connector: Literal["auto", "native", "nixl"] = Field(
-        default="auto", description="`auto` takes what the engine speaks: native, or nixl for vLLM."
+    connector: Literal["auto", "native", "nixl", "nixl-push", "mooncake", "ucx"] = Field(
+        default="auto",
+        description="`auto` takes what the engine prefers: native; nixl for vLLM and TensorRT-LLM; mooncake"
+        " for SGLang. vLLM also has nixl-push and mooncake, SGLang nixl, TensorRT-LLM ucx.",
     )
 
 
@@ -160,6 +174,12 @@ class Router(Api):
     replicas: int = Field(default=1, ge=1, le=100)
     port: int = Field(default=8000, ge=1024, le=65535, description="Port of the router and of its Service.")
     image: Image | None = Field(default=None, description="The operator's default if absent.")
+    scheduling: Scheduling = Scheduling()
+    disaggregation: Disaggregation = Disaggregation()
+    prediction: Prediction = Prediction()
+    queueing: Queueing = Queueing()
+    recovery: Recovery = Recovery()
+    access: Access = Access()
 
 
 class Cooldown(Api):
@@ -191,12 +211,32 @@ class LLMServiceSpec(Api):
     model: Model
     engine: Engine = Engine()
     slo: Slo = Slo()
+    classes: tuple[ServiceClass, ...] = Field(
+        default=(),
+        max_length=32,
+        json_schema_extra={"x-key": "name"},
+        description="More latency tiers; requests name theirs in the header x-tandem-class. The class default is"
+        " `slo`, unless it is described here.",
+    )
     pools: tuple[Pool, ...] = Field(
         min_length=1, max_length=MAX_POOLS, json_schema_extra={"x-key": "name"}, description="The workers."
     )
     kv_transfer: KvTransfer = KvTransfer()
     router: Router = Router()
     autoscaling: Autoscaling = Autoscaling()
+
+    def router_settings(self) -> RouterSettings:
+        """What the router is told beside its addresses and its model."""
+        router = self.router
+        return RouterSettings(
+            classes=self.classes,
+            scheduling=router.scheduling,
+            disaggregation=router.disaggregation,
+            prediction=router.prediction,
+            queueing=router.queueing,
+            recovery=router.recovery,
+            access=router.access,
+        )
 
 
 class WorkerPoolSpec(Api):

@@ -4,8 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from tandem_operator.api import (
-    Api,
+    Connector,
+    EngineType,
     EnvVar,
     LLMService,
     LLMServiceSpec,
@@ -14,8 +17,17 @@ from tandem_operator.api import (
     Pool,
     WorkerPoolSpec,
 )
+from tandem_wire.router_settings import Agents, ServiceClass
 
 MAX_NAME = 40
+SPEAKERS: Mapping[Connector, tuple[EngineType, ...]] = {
+    "native": ("native",),
+    "nixl": ("vllm", "sglang", "trtllm"),
+    "nixl-push": ("vllm",),
+    "mooncake": ("vllm", "sglang"),
+    "ucx": ("trtllm",),
+}
+"""Which engines hand over by which connector."""
 RESERVED_ENV = ("POD_IP", "POD_NAME")
 
 
@@ -47,6 +59,15 @@ def _inside(claim: PersistentVolumeClaimSource) -> bool:
     return not claim.path.startswith("/") and ".." not in claim.path.split("/")
 
 
+def _spoken_by(connector: Connector, engines: tuple[EngineType, ...]) -> Rule:
+    return Rule(
+        f"connector {connector} needs engine type {' or '.join(engines)}",
+        f"self.kvTransfer.connector != '{connector}' || self.engine.type in {list(engines)}",
+        lambda spec: spec.kv_transfer.connector != connector or spec.engine.type in engines,
+        "kvTransfer.connector",
+    )
+
+
 _BOUNDS = (
     Rule(
         "replicas must not be less than minReplicas",
@@ -62,7 +83,7 @@ _BOUNDS = (
     ),
 )
 
-RULES: Mapping[type[Api], tuple[Rule, ...]] = {
+RULES: Mapping[type[BaseModel], tuple[Rule, ...]] = {
     LLMService: (
         Rule(
             f"the name must be at most {MAX_NAME} of a-z, 0-9 and -, start with a letter and not end with -",
@@ -112,18 +133,7 @@ RULES: Mapping[type[Api], tuple[Rule, ...]] = {
             _complete,
             "pools",
         ),
-        Rule(
-            "connector native needs engine type native",
-            "self.kvTransfer.connector != 'native' || self.engine.type == 'native'",
-            lambda spec: spec.kv_transfer.connector != "native" or spec.engine.type == "native",
-            "kvTransfer.connector",
-        ),
-        Rule(
-            "connector nixl needs engine type vllm",
-            "self.kvTransfer.connector != 'nixl' || self.engine.type == 'vllm'",
-            lambda spec: spec.kv_transfer.connector != "nixl" or spec.engine.type == "vllm",
-            "kvTransfer.connector",
-        ),
+        *(_spoken_by(connector, engines) for connector, engines in SPEAKERS.items()),
         Rule(
             "mode slo needs minReplicas of at least 1 and maxReplicas in every pool",
             "self.autoscaling.mode != 'slo' || self.pools.all(p,"
@@ -133,6 +143,22 @@ RULES: Mapping[type[Api], tuple[Rule, ...]] = {
         ),
     ),
     WorkerPoolSpec: _BOUNDS,
+    ServiceClass: (
+        Rule(
+            "an offline class fills room: it has no objective for single tokens (ttft, tpot)",
+            "!self.offline || (!has(self.ttft) && !has(self.tpot))",
+            lambda tier: not tier.offline or (tier.ttft is None and tier.tpot is None),
+            "offline",
+        ),
+    ),
+    Agents: (
+        Rule(
+            "least must not be greater than most",
+            "self.least <= self.most",
+            lambda agents: agents.least <= agents.most,
+            "least",
+        ),
+    ),
 }
 
 

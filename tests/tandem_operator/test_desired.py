@@ -1,5 +1,6 @@
 """The children of a service and of a pool, as the API server and the other processes need them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,49 @@ def test_a_vllm_worker_takes_its_side_of_the_hand_over(make_service: MakeService
 def test_a_mixed_vllm_worker_needs_no_connector(make_service: MakeService) -> None:
     service = make_service(engine={"type": "vllm"}, pools=[{"name": "all", "role": "mixed"}])
     assert "--kv-transfer-config" not in container(workers(service, "all"))["args"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "connector", "label", "command", "arguments"),
+    [
+        ("vllm", "nixl-push", "vllm-push", "vllm", '"kv_connector": "NixlPushConnector"'),
+        ("vllm", "mooncake", "vllm-mooncake", "vllm", '"kv_connector": "MooncakeConnector"'),
+        ("sglang", "auto", "sglang", "python3", "--disaggregation-transfer-backend mooncake"),
+        ("sglang", "nixl", "sglang", "python3", "--disaggregation-transfer-backend nixl"),
+        ("trtllm", "auto", "trtllm", "sh", "--extra_llm_api_options /tmp/options.yaml"),
+    ],
+)
+def test_every_connector_is_told_to_both_sides(
+    make_service: MakeService, engine: str, connector: str, label: str, command: str, arguments: str
+) -> None:
+    service = make_service(engine={"type": engine}, kvTransfer={"connector": connector})
+    for pool in ("prefill", "decode"):
+        deployment = workers(service, pool)
+        worker = container(deployment)
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert labels["tandemserve.dev/engine"] == label
+        assert worker["command"][0] == command
+        assert arguments in " ".join(worker["args"])
+        assert worker["image"] != IMAGES.native
+
+
+def test_sglang_and_trtllm_know_their_side(make_service: MakeService) -> None:
+    sglang = make_service(engine={"type": "sglang"})
+    prefill, decode = (container(workers(sglang, pool)) for pool in ("prefill", "decode"))
+    assert option(prefill["args"], "--disaggregation-mode") == "prefill"
+    assert option(prefill["args"], "--disaggregation-bootstrap-port") == "8998"
+    assert "--disaggregation-bootstrap-port" not in decode["args"]
+    trtllm = make_service(engine={"type": "trtllm"}, kvTransfer={"connector": "ucx"})
+    env = {each["name"]: each.get("value") for each in container(workers(trtllm, "prefill"))["env"]}
+    assert json.loads(env["TANDEM_TRTLLM_OPTIONS"]) == {
+        "cache_transceiver_config": {"backend": "UCX"},
+        "disable_overlap_scheduler": True,
+    }
+    for engine in ("sglang", "trtllm"):
+        mixed = make_service(engine={"type": engine}, pools=[{"name": "all", "role": "mixed"}])
+        worker = container(workers(mixed, "all"))
+        assert "--disaggregation-mode" not in worker["args"]
+        assert "cache_transceiver_config" not in json.dumps(worker["env"])
 
 
 def test_a_checkpoint_on_a_claim_is_mounted_for_reading(make_service: MakeService) -> None:

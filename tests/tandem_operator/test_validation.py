@@ -32,7 +32,7 @@ def test_a_pattern_is_explained_in_words(manifest: Patched) -> None:
 
 def test_a_choice_lists_what_may_be_chosen(manifest: Patched) -> None:
     assert said(manifest({"spec": {"engine": {"type": "tgi"}}})) == [
-        "spec.engine.type: must be 'native' or 'vllm', not \"tgi\""
+        "spec.engine.type: must be 'native', 'vllm', 'sglang' or 'trtllm', not \"tgi\""
     ]
 
 

@@ -21,12 +21,10 @@ from tandem_operator.images import Images
 @click.option("--health-port", default=8080, show_default=True, type=click.IntRange(1, 65535))
 def command(
     namespace: str | None,
-    router_image: str,
-    worker_image: str,
-    vllm_image: str,
     listen: str,
     metrics_port: int,
     health_port: int,
+    images: Images,
 ) -> None:
     """Run the operator: turn every LLMService into a router, worker pools and, if asked, a planner.
 
@@ -46,7 +44,6 @@ def command(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("kopf", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    images = Images(router_image, worker_image, vllm_image)
     options = operate.Options(namespace, images, listen, metrics_port, health_port)
     try:
         asyncio.run(operate.operate(cluster_config.load(), options))

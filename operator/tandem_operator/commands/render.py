@@ -22,7 +22,7 @@ from tandem_operator.images import Images
     help="File with LLMServices; - reads standard input.",
 )
 @image_options
-def command(file: TextIO, router_image: str, worker_image: str, vllm_image: str) -> None:
+def command(file: TextIO, images: Images) -> None:
     """Print what the operator would apply for the LLMServices of a file, as YAML.
 
     Both levels are shown: the router's objects and the WorkerPools, and each WorkerPool's Deployment.
@@ -32,7 +32,6 @@ def command(file: TextIO, router_image: str, worker_image: str, vllm_image: str)
       tandem render -f manifests/samples/quickstart.yaml
       tandem render -f service.yaml | kubectl diff -f -
     """
-    images = Images(router_image, worker_image, vllm_image)
     try:
         manifests = [child for service in services(file) for child in _everything(children(service, images))]
     except DocumentError as error:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from tandem_operator.api import API_VERSION, LLMService, Manifest, WorkerPool
+from tandem_operator.api import API_VERSION, Connector, EngineType, LLMService, Manifest, WorkerPool
 
 MANAGER = "tandem-operator"
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -20,6 +20,8 @@ KV_PORT = 8200
 
 Component = Literal["router", "worker"]
 
+_VLLM_PROTOCOLS: Mapping[Connector, str] = {"nixl-push": "vllm-push", "mooncake": "vllm-mooncake"}
+
 
 def labels(service: str, component: Component) -> dict[str, str]:
     """Labels of every child of a service."""
@@ -35,7 +37,13 @@ def labels(service: str, component: Component) -> dict[str, str]:
 def pool_labels(pool: WorkerPool) -> dict[str, str]:
     """Labels of a pool's Deployment; the pods also carry the revision."""
     spec = pool.spec
-    return {**labels(spec.service, "worker"), POOL: spec.pool, ROLE: spec.role, ENGINE: spec.engine.type}
+    engine = protocol(spec.engine.type, spec.connector)
+    return {**labels(spec.service, "worker"), POOL: spec.pool, ROLE: spec.role, ENGINE: engine}
+
+
+def protocol(engine: EngineType, connector: Connector) -> str:
+    """The router's name for how these workers hand over: vLLM's connectors differ on the wire."""
+    return _VLLM_PROTOCOLS.get(connector, engine) if engine == "vllm" else engine
 
 
 def selector(service: str, component: Component, pool: str | None = None) -> dict[str, str]:

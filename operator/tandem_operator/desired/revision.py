@@ -4,15 +4,14 @@ import hashlib
 import json
 
 from tandem_operator.api import Connector, LLMService
+from tandem_operator.desired.engines import PRESETS
 from tandem_operator.images import Images
 
 
 def connector(service: LLMService) -> Connector:
     """The connector that `auto` stands for."""
     wanted = service.spec.kv_transfer.connector
-    if wanted != "auto":
-        return wanted
-    return "nixl" if service.spec.engine.type == "vllm" else "native"
+    return PRESETS[service.spec.engine.type].connector if wanted == "auto" else wanted
 
 
 def revision(service: LLMService, images: Images) -> str:

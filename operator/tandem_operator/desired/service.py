@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from tandem_operator.api import API_VERSION, LLMService, Manifest, Pool, WorkerPoolSpec
-from tandem_operator.desired.names import ENGINE, POOL, ROLE, SPEC_REPLICAS, labels, metadata, pool_name
+from tandem_operator.desired.names import (
+    ENGINE,
+    POOL,
+    ROLE,
+    SPEC_REPLICAS,
+    labels,
+    metadata,
+    pool_name,
+    protocol,
+)
 from tandem_operator.desired.replicas import LivePool, resolve
 from tandem_operator.desired.revision import connector, revision
 from tandem_operator.desired.router import router_children
@@ -46,7 +55,7 @@ def _worker_pool(service: LLMService, pool: Pool, images: Images, live: LivePool
         **labels(service.metadata.name, "worker"),
         POOL: pool.name,
         ROLE: pool.role,
-        ENGINE: spec.engine.type,
+        ENGINE: protocol(spec.engine.type, worker_spec.connector),
     }
     annotations = {SPEC_REPLICAS: str(pool.replicas)}
     return {

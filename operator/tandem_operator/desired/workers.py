@@ -51,7 +51,7 @@ def _container(pool: WorkerPool, preset: Preset) -> Manifest:
         "image": engine.image,
         "command": list(preset.command),
         "args": [*preset.arguments(pool), *engine.args, *pool.spec.args],
-        "env": pods.env(preset.env, engine.env),
+        "env": pods.env({**preset.env, **preset.settings(pool)}, engine.env),
         "ports": pods.ports(preset.ports),
         "startupProbe": pods.probe(preset.live, period=1, failures=1800),
         "livenessProbe": pods.probe(preset.live, period=10, failures=6, timeout=5),
