@@ -11,7 +11,15 @@ from typing import Any
 from tandem_router.engines.base import Engine, Pairing, Prepared
 from tandem_router.errors import ApiError, deadline_exceeded, no_worker, upstream_failed, workers_busy
 from tandem_router.headers import REQUEST_ID, attempt_id
-from tandem_router.legs import Answer, LegFailedError, LegRefusedError, LegRequest, Stream, ask, open_decode
+from tandem_router.legs import (
+    Answer,
+    LegFailedError,
+    LegRefusedError,
+    LegRequest,
+    Stream,
+    ask,
+    open_decode,
+)
 from tandem_router.moves import (
     AnswerPrefill,
     AwaitDecode,
@@ -41,9 +49,13 @@ from tandem_router.moves import (
 from tandem_router.openai import ParsedRequest
 from tandem_router.peers import UnknownPeerError
 from tandem_router.pipeline import decide
+from tandem_router.predict.flight import Flight
 from tandem_router.record import Record
 from tandem_router.reply import Reply
+from tandem_router.rescue import Rescue
+from tandem_router.room import ask_room
 from tandem_router.runtime import Runtime
+from tandem_router.sse import EventReader, Usage, find_usage
 from tandem_router.transfer import Phase, Transfer, start, step
 from tandem_router.types import Choice, Endpoint, NoChoice, Path
 
@@ -73,6 +85,10 @@ class Exchange:
         self._pairing: Pairing | None = None
         self._legs: dict[Leg, asyncio.Task[Event]] = {}
         self._committed = False
+        self._choice: Choice | None = None
+        self._flight: Flight | None = None
+        self._rescue = Rescue(job.parsed, enabled=runtime.config.settings.recovery.migration)
+        self._withheld = b""
 
     async def run(self) -> None:
         """Answers the client. Raises ApiError when no answer could be had; cancelled when the client left."""
@@ -99,6 +115,7 @@ class Exchange:
         for leg in list(self._legs):
             self._cancel(leg)
         self._hold()
+        self._land(self._record.usage)
         if self._stream is not None:
             self._stream.close()
 
@@ -127,7 +144,7 @@ class Exchange:
             case GiveUp(why):
                 raise _error(why, self._job.parsed.info.model)
             case BreakStream(failure):
-                self._reply.last_words(failure)
+                self._reply.last_words(failure, self._withheld)
         return None
 
     def _choose(self, effect: Choose) -> Chosen:
@@ -135,18 +152,22 @@ class Exchange:
         self._hold()
         if effect.retry is not None:
             runtime.metrics.retried(self._record.model, effect.retry)
-        request = self._job.parsed.info
+        request = self._rescue.asked.info
+        view = runtime.views.of(request)
         choice = decide(
             request,
             # Looked up for each attempt: workers may have come and gone since.
             runtime.directory.candidates(request.model),
-            runtime.views.of(request),
+            view,
             runtime.rng,
             policy=runtime.policy,
             constraint=effect.constraint,
         )
         if not isinstance(choice, Choice):
             return Chosen(choice)
+        self._choice = choice
+        self._land()
+        self._flight = runtime.forecaster.begin(request, choice, view)
         runtime.views.sent(request, choice)
         if choice.prefill is None:
             return Chosen(choice)
@@ -175,10 +196,19 @@ class Exchange:
         pairing = await self._pair(prefill, effect.attempt, probe=True)
         self._note(choice, prefill)
         engine = self._runtime.engines[choice.decode.engine]
-        prepared = engine.prepare_decode(self._job.parsed.body, pairing, None)
+        asked, reader = self._decode_leg(choice.decode)
+        prepared = engine.prepare_decode(asked.body, pairing, None)
+        leg = LegRequest(
+            Leg.DECODE,
+            choice.decode,
+            asked.api,
+            prepared.body,
+            self._headers(effect.attempt, prepared),
+            effect.deadline,
+        )
         legs: dict[Leg, Coroutine[None, None, Event]] = {
             Leg.PREFILL: self._ask_prefill(pairing, effect.prefill_deadline),
-            Leg.DECODE: self._open_decode(choice.decode, prepared, effect.attempt, effect.deadline),
+            Leg.DECODE: self._open_decode(leg, reader),
         }
         loop = asyncio.get_running_loop()
         self._legs = {leg: loop.create_task(self._leg(leg, work)) for leg, work in legs.items()}
@@ -216,7 +246,7 @@ class Exchange:
         return self._pairing
 
     async def _ask_prefill(self, pairing: Pairing, deadline: float) -> Event:
-        parsed, prefill = self._job.parsed, pairing.prefill
+        parsed, prefill = self._rescue.asked, pairing.prefill
         engine = self._runtime.engines[prefill.engine]
         prepared = engine.prepare_prefill(parsed.body, pairing)
         headers = {REQUEST_ID: pairing.request_id, **self._job.headers, **prepared.headers}
@@ -225,50 +255,93 @@ class Exchange:
             self._runtime.upstreams,
             LegRequest(Leg.PREFILL, prefill, parsed.api, prepared.body, headers, deadline),
         )
-        self._record.prefilled = self._clock()
-        self._record.prefill_seconds = self._record.prefilled - sent
+        self._runtime.health.succeeded(prefill.name)
         if not self._committed:
+            self._record.prefilled = self._clock()
+            self._record.prefill_seconds = self._record.prefilled - sent
+            if self._flight is not None:
+                self._flight.prefilled(self._record.prefilled)
             self._answer = answer
+        if (usage := find_usage(answer.body)) is not None:
+            self._record.cached_tokens = usage.cached_tokens or 0
         body = _json(answer)
         self._runtime.peers.learn(prefill, engine, body)
         return self._read_prefill(engine, body)
 
     async def _decode(self, effect: SendDecode) -> Event:
-        choice, handle, body = effect.choice, effect.handle, self._job.parsed.body
+        choice, handle = effect.choice, effect.handle
+        self._choice = choice
         self._hold(choice.decode.name)
         self._note(choice, handle.prefill if handle else None)
         engine = self._runtime.engines[choice.decode.engine]
+        asked, reader = self._decode_leg(choice.decode)
         if handle is None or self._pairing is None:
-            prepared = engine.prepare_whole(body)
+            prepared = engine.prepare_whole(asked.body)
         else:
-            prepared = engine.prepare_decode(body, self._pairing, handle.params)
-        return await self._open_decode(choice.decode, prepared, effect.attempt, effect.deadline)
+            prepared = engine.prepare_decode(asked.body, self._pairing, handle.params)
+        headers = self._headers(effect.attempt, prepared)
+        leg = LegRequest(Leg.DECODE, choice.decode, asked.api, prepared.body, headers, effect.deadline)
+        return await self._open_decode(leg, reader)
 
-    async def _open_decode(
-        self, decode: Endpoint, prepared: Prepared, attempt: int, deadline: float
-    ) -> Event:
-        parsed = self._job.parsed
-        request_id = attempt_id(self._job.engine_id, attempt)
-        headers = {REQUEST_ID: request_id, **self._job.headers, **prepared.headers}
-        opened = await open_decode(
-            self._runtime.upstreams,
-            LegRequest(Leg.DECODE, decode, parsed.api, prepared.body, headers, deadline),
-            drop_usage=not parsed.wants_usage,
-        )
+    def _decode_leg(self, decode: Endpoint) -> tuple[ParsedRequest, EventReader]:
+        """What the worker is asked for, and how its stream is read. Raises LegFailedError."""
+        if not self._rescue.takes(decode.engine):
+            raise LegFailedError(Failure(Leg.DECODE, Kind.STATUS, "a worker of another engine cannot go on"))
+        return self._rescue.decode_leg(decode.engine)
+
+    async def _open_decode(self, leg: LegRequest, reader: EventReader) -> Event:
+        reader.cached_tokens = self._record.handed_cached_tokens
+        opened = await open_decode(self._runtime.upstreams, leg, reader)
+        name = leg.endpoint.name
+        self._runtime.health.succeeded(name)
         self._committed = True
-        self._hold(decode.name)
+        self._hold(name)
         if isinstance(opened, Stream):
             self._stream = opened
+            if self._flight is not None:
+                self._flight.first_token(self._clock())
+        elif self._rescue.resuming:
+            raise LegFailedError(
+                Failure(Leg.DECODE, Kind.STREAM, "the decode worker did not go on streaming")
+            )
         else:
             self._answer = opened
+        if self._rescue.resuming:
+            self._runtime.metrics.resumed(self._record.model)
+            _log.info("request %s: its stream goes on at %s", self._job.request_id, name)
         return FirstToken()
 
     async def _relay(self) -> Event:
         if self._stream is None:
             self._pass_answer()
             return Finished()
-        failure = await self._reply.relay(self._stream, self._job.deadline)
-        return Finished() if failure is None else self._failed(failure)
+        failure = await self._reply.relay(self._stream, self._job.deadline, self._runtime.health.stall)
+        if failure is not None:
+            return await self._lost(self._stream, failure)
+        if self._record.pace is not None and not self._rescue.resuming:
+            self._runtime.health.paced(self._record.decode_name or "", self._record.pace)
+        return Finished()
+
+    async def _lost(self, stream: Stream, failure: Failure) -> Event:
+        """A stream broke off: perhaps it was complete, perhaps another worker can go on with it."""
+        stream.close()
+        self._stream, self._withheld = None, stream.reader.withheld
+        ending = self._rescue.ending()
+        if ending is not None:
+            self._failed(failure, streaming=True)
+            self._reply.finish(ending)
+            return Finished()
+        why: str | None = "deadline"
+        if self._clock() < self._job.deadline:
+            why = await self._rescue.plan(self._room)
+        if why is not None:
+            self._runtime.metrics.not_resumed(self._record.model, why)
+        return self._failed(failure, streaming=True, resumable=why is None)
+
+    async def _room(self) -> int | None:
+        found = self._runtime.directory.candidates(self._record.model)
+        others = [worker for worker in found.usable if worker.name != self._record.decode_name]
+        return await ask_room(self._runtime.upstreams, others)
 
     def _answer_prefill(self, state: Transfer) -> None:
         if state.choice is not None and state.choice.prefill is not None:
@@ -282,21 +355,40 @@ class Exchange:
         self._reply.whole(self._answer)
 
     def _note(self, choice: Choice, prefill: Endpoint | None) -> None:
-        """Who serves this attempt, for the record."""
-        self._record.choice = choice
-        self._record.prefill_name = None if prefill is None else prefill.name
+        """Who serves this attempt, for the record; of a stream that goes on, only who does now."""
         self._record.decode_name = choice.decode.name
+        if not self._committed:
+            self._record.choice = choice
+            self._record.prefill_name = None if prefill is None else prefill.name
 
     def _read_prefill(self, engine: Engine, body: Mapping[str, Any]) -> Prefilled:
-        read = engine.read_prefill(self._job.parsed.body, body)
+        read = engine.read_prefill(self._rescue.asked.body, body)
         lease = engine.lease(read.params, time.time()) if read.params is not None else 0.0
         return Prefilled(read.params, read.finished, lease)
 
-    def _failed(self, failure: Failure) -> Failed:
+    def _headers(self, attempt: int, prepared: Prepared) -> dict[str, str]:
+        request_id = attempt_id(self._job.engine_id, attempt)
+        return {REQUEST_ID: request_id, **self._job.headers, **prepared.headers}
+
+    def _failed(self, failure: Failure, *, streaming: bool = False, resumable: bool = False) -> Failed:
         _log.warning("request %s: %s (%s)", self._job.request_id, failure.detail, failure.reason)
         if self._pairing is not None and failure.kind is not Kind.BUSY:
             self._runtime.peers.forget(self._pairing.prefill)
-        return Failed(failure)
+        if self._choice is not None:
+            self._runtime.health.failed(failure, self._choice, pulls=not streaming)
+        return Failed(failure, resumable)
+
+    def _land(self, usage: Usage | None = None) -> None:
+        """This attempt is over; with its usage it can be learned from, if one worker streamed all of it."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
+        if usage is None:
+            flight.dropped(self._clock())
+            return
+        flight.counted(usage.prompt_tokens, usage.cached_tokens)
+        end = self._record.last_token or self._clock()
+        flight.ended(end, None if self._rescue.resuming else usage.output_tokens)
 
     def _hold(self, *names: str) -> None:
         """Counts this request on these workers and no others."""
@@ -305,6 +397,7 @@ class Exchange:
             self._runtime.loads.end(name, tokens)
         for name in names:
             self._runtime.loads.begin(name, tokens)
+            self._runtime.health.started(name)
         self._held = names
 
     def _release(self, effect: Release) -> None:

@@ -14,6 +14,7 @@ from tandem_router.moves import Failure, Kind, Leg
 from tandem_router.openai import Api
 from tandem_router.sse import EventReader, SseError, error_of, opens_answer, split_events
 from tandem_router.types import Endpoint
+from tandem_router.values import quick
 
 MAX_ANSWER_BYTES = 64 * 2**20
 MAX_HELD_BYTES = 256 * 2**10
@@ -23,6 +24,7 @@ _BUSY = frozenset({429, 503})
 _RETRIABLE = frozenset({408, 409, 410, 412, 424, 425})
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A whole HTTP answer of a worker."""
@@ -48,6 +50,7 @@ class LegRefusedError(Exception):
         self.answer = answer
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class LegRequest:
     """What is sent: to whom, where, and until when (clock time) the answer must have begun."""
@@ -87,8 +90,8 @@ class Stream(Call):
     def relay(self, sink: Sink, deadline: float, stall: float) -> "asyncio.Future[None]":
         """Passes what comes after `opening` on to `sink`, until the worker ends the stream.
 
-        The future raises LegFailedError when the stream breaks off, when the deadline passes, and when nothing
-        comes for `stall` seconds (noticed within twice that) though the client would take it.
+        The future raises LegFailedError when the stream breaks off, when the deadline passes, and when
+        nothing comes for `stall` seconds (noticed within twice that) though the client would take it.
         """
         self._final, self._stall = deadline, stall
         self._heard = True

@@ -42,6 +42,14 @@ class Record:
         return self.first_token - self.received if self.stream and self.first_token is not None else None
 
     @property
+    def pace(self) -> float | None:
+        """Mean seconds per output token after the first of a stream."""
+        if self.first_token is None or self.last_token is None or self.usage is None or not self.stream:
+            return None
+        tokens = self.usage.output_tokens - 1
+        return (self.last_token - self.first_token) / tokens if tokens > 0 else None
+
+    @property
     def handover_seconds(self) -> float | None:
         if self.prefilled is None or self.first_token is None or not self.stream:
             return None

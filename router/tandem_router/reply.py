@@ -32,17 +32,22 @@ class Reply:
         headers["content-type"] = answer.content_type
         self._client.respond(answer.status, headers, public_body(body))
 
-    async def relay(self, stream: Stream, deadline: float) -> Failure | None:
-        """Passes a stream on until its end; what broke it off, if something did."""
-        self._open(stream.opening)
+    async def relay(self, stream: Stream, deadline: float, stall: float) -> Failure | None:
+        """Passes a stream on until its end; what broke it off, if something did (see Stream.relay)."""
+        if self._client.started:
+            self.write(stream.opening)
+        else:
+            self._open(stream.opening)
         stream.opening = b""
-        ended = stream.relay(self, deadline)
+        ended = stream.relay(self, deadline, stall)
         self._client.feed_from(stream)
         try:
             await ended
         except LegFailedError as error:
             return error.failure
         self._record.usage = stream.reader.usage
+        if stream.reader.withheld:
+            return Failure(Leg.DECODE, Kind.STATUS, "the decode worker reported an error")
         if stream.reader.error:
             self._record.stream_error = "engine_error"
         elif not stream.reader.done:
@@ -55,12 +60,20 @@ class Reply:
         self._record.last_token = self._clock()
         self._client.write(piece)
 
-    def last_words(self, failure: Failure) -> None:
-        """Ends a stream that has begun with an error event, and without [DONE]: it is not complete."""
+    def finish(self, ending: bytes) -> None:
+        """Ends a stream with the events that its worker did not come to."""
+        self._client.write(ending)
+        self._client.finish()
+
+    def last_words(self, failure: Failure, withheld: bytes = b"") -> None:
+        """Ends a stream that has begun with an error event: the worker's own, or one without [DONE]."""
+        if withheld:
+            self._record.stream_error = "engine_error"
+            self.finish(withheld)
+            return
         self._record.stream_error = failure.reason
         error = ApiError(500, f"the answer broke off: {failure.detail}", failure.reason)
-        self._client.write(b"data: " + error.encode() + b"\n\n")
-        self._client.finish()
+        self.finish(b"data: " + error.encode() + b"\n\n")
 
     def _open(self, opening: bytes) -> None:
         """Begins the answer with the events up to the first token."""

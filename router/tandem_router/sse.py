@@ -109,18 +109,19 @@ def _payload(event: bytes) -> dict[str, Any]:
 class EventReader:
     """Bytes of a stream in, whole events to forward out. Notes usage, the end, and an error on the way.
 
+    `is_open`: the first token came. `withheld`: events that the client is not to see for now.
     `cached_tokens`: what the client's usage shall say of the prompt; None leaves the worker's word.
     """
 
-    __slots__ = ("_drop_usage", "_rest", "cached_tokens", "done", "error", "usage")
+    __slots__ = ("_drop_usage", "_rest", "cached_tokens", "done", "error", "is_open", "usage", "withheld")
 
     def __init__(self, *, drop_usage: bool, cached_tokens: int | None = None) -> None:
         self._rest = b""
         self._drop_usage = drop_usage
         self.cached_tokens = cached_tokens
         self.usage: Usage | None = None
-        self.done = False
-        self.error = False
+        self.done = self.error = self.is_open = False
+        self.withheld = b""
 
     def feed(self, data: bytes) -> bytes:
         """What to forward now. Raises SseError when one event does not end within MAX_EVENT_BYTES."""

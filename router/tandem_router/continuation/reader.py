@@ -11,15 +11,13 @@ class ResumableReader(EventReader):
     Once the stream is `open`, an error event and what follows is withheld: the stream may yet go on.
     """
 
-    __slots__ = ("_joint", "_shows_ids", "emitted", "is_open", "withheld")
+    __slots__ = ("_joint", "_shows_ids", "emitted")
 
     def __init__(
         self, *, drop_usage: bool, shows_ids: bool, emitted: Emitted, joint: Joint | None = None
     ) -> None:
         super().__init__(drop_usage=drop_usage)
         self.emitted = emitted
-        self.is_open = False
-        self.withheld = b""
         self._shows_ids, self._joint = shows_ids, joint
 
     def _read(self, data: bytes) -> bytes:

@@ -14,10 +14,7 @@ from tandem_router.openai import Api, ParsedRequest
 
 ECHO_CHARACTERS = 32
 ECHO_LETTERS = 4
-"""So many different ones, or it is no evidence: a token may be a run of spaces or dashes.
-
-Of an event with several tokens nobody knows whether the last one ended its character. A prompt that ends
-inside of a character makes vLLM's detokeniser say the whole prompt again before the rest of the character."""
+"""So many different ones, or it is no evidence: a token may be a run of spaces or dashes."""
 
 _COPIED = (
     *("model", "stream", "stream_options", "temperature", "top_p", "top_k", "min_p", "repetition_penalty"),
@@ -130,7 +127,10 @@ def _cut(given: Given, lag: int) -> Plan | None:
     """The last place where the text of the tokens is known to end: after a token that completed some text.
 
     Tokens after it were not said yet and may come out otherwise; text after it, which the client has, must
-    come again, so that only greedy requests may go back (`skip` above 0).
+    come again, so that only greedy requests may go back (`skip` above 0). Of an event with several tokens
+    nobody knows whether the last one ended its character, and a prompt that ends inside of one makes vLLM's
+    detokeniser say the whole prompt again before the rest of the character: `echo` tells. With stop strings
+    that would not do, since the prompt may hold one.
     """
     said = [step.said or "" for step in given.steps]
     text, ends = "".join(said), list(accumulate(map(len, said)))
@@ -142,6 +142,11 @@ def _cut(given: Given, lag: int) -> Plan | None:
         known = end + lag
         if step.said and known <= have:
             echo = text[:known][-ECHO_CHARACTERS:] if count_ids(step.ids) > 1 else ""
-            if not echo or len(set(echo)) >= ECHO_LETTERS:
+            if not echo or (not lag and _is_evidence(echo)):
                 best = Plan(given.prompt, joined(*ids), have - known, echo)
     return best
+
+
+def _is_evidence(echo: str) -> bool:
+    """Broken characters may read otherwise when they are said again."""
+    return len(set(echo)) >= ECHO_LETTERS and "\ufffd" not in echo
