@@ -23,7 +23,7 @@ from tandem_sim.engines.prefix_cache import CacheEvent, PrefixCache
 from tandem_sim.engines.protocols import PROTOCOLS
 from tandem_sim.engines.protocols.base import Ask, HandOver, LoadFailedError, RefusedError, Site
 from tandem_sim.engines.settings import Settings
-from tandem_sim.engines.text import digest_of, ends_at_once, ids_after, output_tokens, prompt_of, token_ids
+from tandem_sim.engines.text import digest_of, ends_at_once, ids_after, output_tokens, prompts_of, token_ids
 
 REMEMBERED_REQUESTS = 1000
 GARBAGE = "5eed"
@@ -178,9 +178,11 @@ class SimEngine:
         answer = await self._misbehave(request, body, fault)
         if answer is not None:
             return answer
-        ids = _resumed(body) or token_ids(prompt_of(body))
+        prompts = prompts_of(body)
+        ids = _resumed(body) or [token for prompt in prompts for token in token_ids(prompt)]
         request_id = seen.headers.get("x-request-id") or uuid4().hex
-        ask = Ask(body, seen.headers, request_id, ids, digest_of(ids), "messages" in body)
+        sequences = len(prompts) * (body.get("n") or 1)
+        ask = Ask(body, seen.headers, request_id, ids, digest_of(ids), "messages" in body, sequences)
         if len(ids) + output_tokens(body) > self.settings.max_model_len:
             return _too_long(self.settings.max_model_len)
         try:
@@ -295,16 +297,15 @@ class SimEngine:
             if generation.streamed:
                 response = await stream(request, generation, fault, self.compute.tokens)
             else:
-                await self.compute.tokens(len(generation.ids))
+                await self.compute.tokens(generation.length)
                 response = self._whole(generation, {})
-        self.stats.output_tokens += len(generation.ids)
+        self.stats.output_tokens += generation.length
         return response
 
     def _whole(self, generation: Generation, extras: Mapping[str, Any]) -> web.Response:
-        outputs = [generation.ids] * generation.shape.wanted.n
         return web.json_response(
             generation.shape.whole(
-                outputs, generation.finish, generation.prompt_ids, generation.cached_tokens, extras
+                generation.outputs, generation.finish, generation.prompt_ids, generation.cached_tokens, extras
             )
         )
 
@@ -312,7 +313,7 @@ class SimEngine:
         shape = shapes.Shape(ask.chat, ask.request_id, self.settings.model, shapes.wanted_of(ask.body))
         return Generation(
             shape=shape,
-            ids=ids_after(digest, count),
+            outputs=_outputs(ask, digest, count),
             finish="stop" if ends_at_once(ask.ids, ask.body) else "length",
             prompt_ids=ask.ids,
             cached_tokens=cached,
@@ -329,6 +330,14 @@ def _resumed(body: Mapping[str, Any]) -> list[int]:
     """The native worker's `resume`: a prompt and the tokens of its answer so far."""
     resume = body.get("resume")
     return [*resume["prompt_token_ids"], *resume["token_ids"]] if resume else []
+
+
+def _outputs(ask: Ask, digest: str, count: int) -> list[list[int]]:
+    """For each prompt its choices, which are all the same. With other KV than the prompts' all are garbage."""
+    prompts = prompts_of(ask.body)
+    sound = len(prompts) > 1 and digest == ask.digest
+    digests = [digest_of(prompt) for prompt in prompts] if sound else [digest] * len(prompts)
+    return [ids_after(each, count) for each in digests for _ in range(ask.sequences // len(prompts))]
 
 
 def _unit(digest: str) -> float:

@@ -14,15 +14,19 @@ SOUND_TOKENS = 2
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """Output token ids, and how they leave: `per_event` at a time; each of `n` choices has the same ones."""
+    """Output token ids of each choice, all of one length, and how they leave: `per_event` at a time."""
 
     shape: shapes.Shape
-    ids: list[int]
+    outputs: list[list[int]]
     finish: str
     prompt_ids: list[int]
     cached_tokens: int
     per_event: int
     streamed: bool
+
+    @property
+    def length(self) -> int:
+        return len(self.outputs[0])
 
 
 def sse() -> web.StreamResponse:
@@ -49,21 +53,20 @@ async def stream(
     """`compute` waits until so many more tokens are there."""
     response = sse()
     await response.prepare(request)
-    shape, ids = generation.shape, generation.ids
+    shape = generation.shape
     if opening := shape.opening_events(generation.prompt_ids):
         await response.write(opening)
-    for start in range(0, len(ids), generation.per_event):
+    for start in range(0, generation.length, generation.per_event):
         if start >= SOUND_TOKENS and await _shows(request, response, fault):
             return response
-        piece = ids[start : start + generation.per_event]
-        await compute(len(piece))
-        finish = generation.finish if start + len(piece) == len(ids) else None
-        for index in range(shape.wanted.n):
-            await response.write(
-                shape.token_event(index, piece, finish, first=start == 0, prompt_ids=generation.prompt_ids)
-            )
+        end = min(start + generation.per_event, generation.length)
+        await compute(end - start)
+        finish = generation.finish if end == generation.length else None
+        for index, ids in enumerate(generation.outputs):
+            piece, prompt = ids[start:end], generation.prompt_ids
+            await response.write(shape.token_event(index, piece, finish, first=start == 0, prompt_ids=prompt))
     if shape.wanted.usage:
-        total = len(ids) * shape.wanted.n
+        total = generation.length * len(generation.outputs)
         await response.write(shape.usage_event(len(generation.prompt_ids), total, generation.cached_tokens))
     await response.write(shapes.DONE)
     return response

@@ -19,9 +19,12 @@ _OUTPUT_IDS = 2**20
 _HEX = frozenset("0123456789abcdef")
 
 
-def prompt_of(body: Mapping[str, Any]) -> Any:
-    """The prompt as it stands: text, token ids, or the messages of a chat as JSON."""
-    return json.dumps(body["messages"]) if "messages" in body else body["prompt"]
+def prompts_of(body: Mapping[str, Any]) -> list[Any]:
+    """The prompts as they stand: text or token ids; the messages of a chat as JSON."""
+    if "messages" in body:
+        return [json.dumps(body["messages"])]
+    prompt = body["prompt"]
+    return prompt if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list) else [prompt]
 
 
 def token_ids(prompt: str | Sequence[int]) -> list[int]:
