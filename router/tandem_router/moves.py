@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from tandem_router.types import UNCONSTRAINED, Choice, Constraint, Endpoint, NoChoice
+from tandem_router.values import quick
 
 
 class Leg(StrEnum):
@@ -25,6 +26,7 @@ class Kind(StrEnum):
     LEASE = "lease_expired"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A leg that failed through no fault of the client. `detail` is for logs and the client: no addresses."""
@@ -38,6 +40,7 @@ class Failure:
         return f"{self.leg}_{self.kind}"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Handle:
     """Leased KV on a prefill worker. Past `deadline` (clock time) nobody may pull it any more."""
@@ -47,6 +50,7 @@ class Handle:
     deadline: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """`concurrent`: the pair's engine wants both legs at once."""
@@ -55,6 +59,7 @@ class Chosen:
     concurrent: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Prefilled:
     """The prefill leg was answered; the KV, if any, is kept for `lease` seconds from now.
@@ -69,6 +74,7 @@ class Prefilled:
     decode_seconds: float = math.inf
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Failed:
     """`resumable`: what the client has of a stream is known, so another worker can go on with it."""
@@ -77,6 +83,7 @@ class Failed:
     resumable: bool = False
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A worker says that the request itself is wrong (4xx)."""
@@ -84,16 +91,19 @@ class Refused:
     leg: Leg = Leg.DECODE
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class FirstToken:
     """The decode leg's first good event, or its whole answer if it is no stream: the KV has been pulled."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The last byte was sent."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ClientGone:
     pass
@@ -102,6 +112,7 @@ class ClientGone:
 Event = Chosen | Prefilled | Failed | Refused | FirstToken | Finished | ClientGone
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Choose:
     """Ask the pipeline. `retry` names the leg whose failure made it necessary."""
@@ -110,6 +121,7 @@ class Choose:
     retry: Leg | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendPrefill:
     choice: Choice
@@ -117,6 +129,7 @@ class SendPrefill:
     deadline: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendDecode:
     """Send the decode leg. Its first event (of a stream) or its answer must come before `deadline`."""
@@ -127,6 +140,7 @@ class SendDecode:
     deadline: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class SendBoth:
     """Send both legs at once; the event is what either of them comes to first.
@@ -141,11 +155,13 @@ class SendBoth:
     deadline: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AwaitDecode:
     """The prefill leg of a SendBoth has done its part: the event is what the decode leg comes to."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """Close this leg's connection: its worker is to give up, and to free what it holds."""
@@ -153,6 +169,7 @@ class Cancel:
     leg: Leg
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Release:
     """Give the handle back: nobody will pull it."""
@@ -161,21 +178,25 @@ class Release:
     reason: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Relay:
     """Commit to this decode leg: its bytes go to the client."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class AnswerPrefill:
     """The prefill leg's answer is the whole answer."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PassRefusal:
     """The worker's 4xx goes to the client as it is."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class GiveUp:
     """Answer with an error: nothing has been sent yet."""
@@ -183,6 +204,7 @@ class GiveUp:
     why: Failure | NoChoice
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class BreakStream:
     """End the stream with an error event: something has been sent already."""

@@ -14,6 +14,7 @@ from tandem_router.json_body import BodyError, JsonBody, parse_object
 from tandem_router.prefix import prefix_hashes, root_of
 from tandem_router.schema import ChatFields, CompletionFields, EmbeddingFields
 from tandem_router.types import RequestInfo
+from tandem_router.values import quick
 
 BYTES_PER_TOKEN = 4
 """A usual value for English and byte-pair vocabularies: the router estimates, it does not tokenise."""
@@ -56,6 +57,7 @@ class Asker(NamedTuple):
     session: str = ""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
     """A checked request. `body` holds nothing that only the router may say; `name` is the model asked for."""

@@ -7,7 +7,7 @@ first token came) or released, once, and every leg that is sent ends or is cance
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from tandem_router.blame import ALONE, is_ruled_out, ruled_out
@@ -39,6 +39,7 @@ from tandem_router.moves import (
     SendPrefill,
 )
 from tandem_router.types import UNCONSTRAINED, Choice, Constraint, NoChoice, Path
+from tandem_router.values import quick, replace
 
 MAX_STRIKES = 3
 """The first choice, another one, and at last one without a hand-over."""
@@ -58,6 +59,7 @@ class Phase(StrEnum):
     DONE = "done"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Transfer:
     """One request on its way through the workers. `deadline` is the request's, in clock time.

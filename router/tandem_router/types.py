@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from tandem_router.values import quick
+
 
 class Role(StrEnum):
     PREFILL = "prefill"
@@ -20,6 +22,7 @@ class Path(StrEnum):
     FALLBACK = "fallback"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One worker. `name` is unique; `revision` is its rollout: only workers of one revision may hand over.
@@ -45,6 +48,7 @@ class Endpoint:
     kv_port: int = 0
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
     """What a policy may know of a request. `prompt_tokens` is an estimate: the router does not tokenise.
@@ -70,6 +74,7 @@ class RequestInfo:
     token_ids: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Load:
     """What this router has in flight on one worker: requests, and their prompt tokens."""
@@ -81,6 +86,7 @@ class Load:
 IDLE = Load()
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Report:
     """What one worker last said of itself. None is what its engine does not tell.
@@ -110,6 +116,7 @@ class Pair(NamedTuple):
         return (self.decode,) if self.prefill is None else (self.prefill, self.decode)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What a pair would give a request, in seconds. `queue`, `prefill` and `transfer` are parts of `ttft`.
@@ -137,6 +144,7 @@ class Objective(NamedTuple):
     tpot: float = math.inf
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The pair that was chosen, and why."""
@@ -147,6 +155,7 @@ class Choice:
     reason: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class NoChoice:
     """No worker can take the request; `reason` is machine-readable. BUSY: some could, if they had room."""
@@ -157,6 +166,7 @@ class NoChoice:
 BUSY = "busy"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Constraint:
     """What earlier attempts of a request rule out, and who has no room.

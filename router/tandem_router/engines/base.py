@@ -11,6 +11,7 @@ from typing import Any
 
 from tandem_router.json_body import JsonBody, new_members
 from tandem_router.types import Endpoint
+from tandem_router.values import quick
 
 PARAMS = "kv_transfer_params"
 NO_STREAM = new_members({"stream": False})
@@ -18,6 +19,7 @@ NO_STREAM = new_members({"stream": False})
 _USAGE = {"include_usage": True}
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Pairing:
     """One attempt at a hand-over, as both of its legs name it.
@@ -32,6 +34,7 @@ class Pairing:
     found: Mapping[str, Any] | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """One leg, ready to be sent: its body, and headers besides those of every leg."""
@@ -40,6 +43,7 @@ class Prepared:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class PrefillAnswer:
     """What the prefill leg gave. `params` None: no KV is held. `finished`: it stopped at its first token."""
@@ -48,6 +52,7 @@ class PrefillAnswer:
     finished: bool
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ReleaseCall:
     """Where to give a handle back: the worker's gRPC service."""
@@ -57,6 +62,7 @@ class ReleaseCall:
     handle: str
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A GET that tells what `found` has to hold, at the prefill worker's own address."""

@@ -7,6 +7,7 @@ from random import Random
 from typing import NamedTuple, Protocol
 
 from tandem_router.types import Endpoint, Load, Objective, Pair, Prediction, Report, RequestInfo
+from tandem_router.values import quick
 
 
 class Predictor(Protocol):
@@ -27,6 +28,7 @@ class Predictor(Protocol):
         ...
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class View:
     """What is known when one request is placed. Mappings are by the workers' names; an absent worker is idle,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tandem_router.types import Choice
+from tandem_router.values import quick
 
 
 class Reason(StrEnum):
@@ -15,6 +16,7 @@ class Reason(StrEnum):
     DEADLINE = "deadline_exceeded"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Start:
     """Send it to these workers now. `waited`: seconds in the queue."""
@@ -24,6 +26,7 @@ class Start:
     waited: float = 0.0
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Wait:
     """It is in the queue. `expected`: seconds until it starts, None while nothing is known."""
@@ -31,6 +34,7 @@ class Wait:
     expected: float | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Refuse:
     """It is not served. `retry_after`: seconds after which it would have been taken, None if unknown."""
@@ -45,6 +49,7 @@ Decision = Start | Refuse
 """What becomes of a request that waited."""
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Served:
     """What an answer was, as the engines counted. `cached_share`: of its prompt, None if they do not tell."""
