@@ -132,6 +132,12 @@ class Accelerator(Api):
 
     resource: ResourceName = Field(default="nvidia.com/gpu", description="The extended resource's name.")
     count: int = Field(default=1, ge=1, le=64, description="Devices a worker.")
+    product: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$",
+        max_length=48,
+        description="What they are, such as h200: the router learns the speed of each kind by itself.",
+    )
 
 
 class Resources(Api):
@@ -152,6 +158,9 @@ class Pool(Api):
     min_replicas: Replicas | None = Field(default=None, description="Nothing scales the pool below this.")
     max_replicas: Replicas | None = Field(default=None, description="Nothing scales the pool above this.")
     accelerator: Accelerator | None = None
+    cost: float = Field(
+        default=1.0, ge=0, le=1_000_000, description="Of one worker and hour, in any unit that pools share."
+    )
     resources: Resources | None = None
     args: Arguments = Field(
         default=(), description="More arguments for this pool's workers, after the engine's."
@@ -165,6 +174,13 @@ class KvTransfer(Api):
         default="auto",
         description="`auto` takes what the engine prefers: native; nixl for vLLM and TensorRT-LLM; mooncake"
         " for SGLang. vLLM also has nixl-push and mooncake, SGLang nixl, TensorRT-LLM ucx.",
+    )
+    topology_key: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?$",
+        max_length=253,
+        description="Label that says where a worker is, such as topology.kubernetes.io/zone. The router reads"
+        " it from the pods; of pods without it, it takes the node. For scorer near and filter only-near.",
     )
 
 
@@ -215,7 +231,7 @@ class LLMServiceSpec(Api):
         default=(),
         max_length=32,
         json_schema_extra={"x-key": "name"},
-        description="More latency tiers; requests name theirs in the header x-tandem-class. The class default is"
+        description="More latency tiers; requests name theirs in the header x-tandem-class. Class `default` is"
         " `slo`, unless it is described here.",
     )
     pools: tuple[Pool, ...] = Field(
@@ -253,7 +269,9 @@ class WorkerPoolSpec(Api):
     model: Model
     engine: Engine
     connector: Connector = Field(description="How the KV cache moves to and from these workers.")
+    topology_key: str | None = Field(default=None, max_length=253, description="As in the service.")
     accelerator: Accelerator | None = None
+    cost: float = Field(default=1.0, ge=0, le=1_000_000, description="Of one worker and hour.")
     resources: Resources | None = None
     args: Arguments = Field(default=(), description="Arguments after the engine's.")
     revision: str = Field(

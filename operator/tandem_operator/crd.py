@@ -63,6 +63,11 @@ def _structural(node: Manifest, types: Manifest, rules: list[Manifest]) -> Manif
         }
     if isinstance(node.get("additionalProperties"), dict):
         out["additionalProperties"] = _structural(node["additionalProperties"], types, [])
+    if "exclusiveMinimum" in node:
+        # OpenAPI 3.0, which Kubernetes speaks, has a flag beside the limit.
+        out.update({"minimum": node["exclusiveMinimum"], "exclusiveMinimum": True})
+    if "exclusiveMaximum" in node:
+        out.update({"maximum": node["exclusiveMaximum"], "exclusiveMaximum": True})
     if "items" in node:
         out["items"] = _structural(node["items"], types, [])
     if "x-key" in node:

@@ -72,10 +72,9 @@ def _broken(value: object, path: str) -> Iterator[Problem]:
             yield from _broken(item, f"{path}[{index}]")
     if not isinstance(value, BaseModel):
         return
-    if isinstance(value, Api):
-        for rule in RULES.get(type(value), ()):
-            if not rule.holds(value):
-                yield Problem(_join(path, rule.field), rule.message)
+    for rule in RULES.get(type(value), ()):
+        if not rule.holds(value):
+            yield Problem(_join(path, rule.field), rule.message)
     for name, info in type(value).model_fields.items():
         child, child_path = getattr(value, name), _join(path, info.alias or name)
         yield from _duplicates(child, child_path, info.json_schema_extra)

@@ -90,20 +90,15 @@ class Duration(click.ParamType[float]):
     show_envvar=True,
     help="A file with TensorRT-LLM's internal_request_auth_key, to sign hand-overs with.",
 )
-@click.option("--filter", "filters", multiple=True, metavar="NAME", help="Another filter policy. Repeatable.")
 @click.option(
-    "--scorer",
-    "scorers",
-    multiple=True,
-    default=("least-loaded",),
-    show_default=True,
-    metavar="NAME[=WEIGHT]",
-    help="How workers are rated. Repeatable: the weighted scores add up.",
+    "--settings",
+    default="{}",
+    envvar="TANDEM_ROUTER_SETTINGS",
+    show_envvar=True,
+    metavar="JSON|@FILE",
+    help="Classes, scheduling, queueing and more: what docs/configuration.md lists.",
 )
-@click.option(
-    "--picker", default="best", show_default=True, metavar="NAME", help="How one is taken by score."
-)
-def command(filters: tuple[str, ...], scorers: tuple[str, ...], picker: str, **options: Any) -> None:
+def command(settings: str, **options: Any) -> None:
     """Run the router in front of the workers.
 
     It speaks the OpenAI API (/v1/chat/completions, /v1/completions, /v1/models). Each prompt goes to a
@@ -118,23 +113,29 @@ def command(filters: tuple[str, ...], scorers: tuple[str, ...], picker: str, **o
     /healthz, /readyz (200 while some worker can serve) and /metrics (Prometheus) are on the same port.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    _run(RouterConfig(**options), filters, scorers, picker)
+    from tandem_router.settings import read_settings
+
+    try:
+        config = RouterConfig(settings=read_settings(settings), **options)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    _run(config)
 
 
-def _run(config: RouterConfig, filters: tuple[str, ...], scorers: tuple[str, ...], picker: str) -> None:
+def _run(config: RouterConfig) -> None:
     from tandem_router.access.keys import KeysError
     from tandem_router.discovery import DiscoveryError, parse_source
     from tandem_router.http.loop import run
-    from tandem_router.policies.registry import build
     from tandem_router.server import serve
+    from tandem_router.settings import policy
 
     try:
-        policy = build(filters, scorers, picker)
+        chosen = policy(config.settings)
         discovery = parse_source(config.discovery, config.model)
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     try:
-        run(serve(config, policy, discovery))
+        run(serve(config, chosen, discovery))
     except DiscoveryError as error:
         raise click.ClickException(str(error)) from error
     except KeysError as error:

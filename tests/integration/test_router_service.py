@@ -166,7 +166,7 @@ async def test_a_signal_lets_requests_end_and_refuses_readiness(tmp_path: Path) 
         (["--discovery", "dns:x"], "file:PATH or kubernetes:NAMESPACE/SERVICE"),
         (["--discovery", "file:x", "--slo-ttft", "fast"], "no duration"),
         (
-            ["--discovery", "file:x", "--scorer", "fastest"],
+            ["--discovery", "file:x", "--settings", '{"scheduling": {"picker": "fastest"}}'],
             "unknown policy 'fastest'; known: ",
         ),
         (["--discovery", "file:x", "--port", "70000"], "70000"),

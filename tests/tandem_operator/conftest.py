@@ -72,7 +72,7 @@ def quickstart() -> Manifest:
 def server_problems() -> Callable[[Manifest], list[str]]:
     """What an API server that knows CEL has against an LLMService, after defaulting."""
     root = definitions()["llmservices.yaml"]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    validator = jsonschema.Draft202012Validator(root)
+    validator = jsonschema.Draft4Validator(root)  # As OpenAPI 3.0: exclusive limits are flags.
 
     def problems(manifest: Manifest) -> list[str]:
         value = copy.deepcopy(manifest)

@@ -13,6 +13,7 @@ from tandem_operator.desired import children, pool_children
 from tandem_operator.desired.replicas import LivePool
 from tandem_operator.images import Images
 from tandem_operator.validation import load_service
+from tandem_router.settings import read_settings
 
 SAMPLES = sorted((Path(__file__).parents[2] / "manifests/samples").glob("*.yaml"))
 IMAGES = Images(router="reg/router:1", native="reg/worker:1", vllm="reg/vllm:1")
@@ -251,6 +252,29 @@ def test_the_router_knows_its_service_and_its_objective(make_service: MakeServic
     assert option(arguments, "--port") == "9000"
     service = next(each for each in made if each["kind"] == "Service")
     assert service["spec"]["ports"][0]["port"] == 9000
+
+
+def test_the_router_is_told_of_settings_only_when_they_differ(make_service: MakeService) -> None:
+    def arguments(**spec: Any) -> list[str]:
+        made = everything(make_service(**spec))
+        routers = (each for each in made if each["metadata"]["name"] == "base-router")
+        found: list[str] = container(next(each for each in routers if each["kind"] == "Deployment"))["args"]
+        return found
+
+    assert "--settings" not in arguments(router={"queueing": {"order": "slack"}})
+    told = option(
+        arguments(
+            classes=[{"name": "chat", "ttft": "200ms"}],
+            router={"queueing": {"fairness": {}}, "disaggregation": {"mode": "always"}},
+        ),
+        "--settings",
+    )
+    assert json.loads(told) == {
+        "classes": [{"name": "chat", "ttft": "200ms"}],
+        "disaggregation": {"mode": "always"},
+        "queueing": {"fairness": {}},
+    }
+    assert read_settings(told).queueing.fairness is not None
 
 
 def test_clients_find_the_service_from_its_config_map(make_service: MakeService) -> None:

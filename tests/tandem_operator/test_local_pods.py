@@ -126,6 +126,7 @@ def test_the_endpoints_file_is_what_the_router_reads(quickstart: LLMService, tmp
         "engine": "native",
         "model": "recall",
         "ready": True,
+        "kv_port": 8200,
     }
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,6 +1,6 @@
 """The router of a service: its Deployment, its Service, what it may read, and its clients' settings."""
 
-from tandem_operator.api import LLMService, Manifest
+from tandem_operator.api import LLMService, LLMServiceSpec, Manifest
 from tandem_operator.desired import pods
 from tandem_operator.desired.names import labels, metadata, router_name, selector
 from tandem_operator.images import Images
@@ -123,4 +123,11 @@ def _arguments(service: LLMService) -> list[str]:
         *("--host", pods.POD_IP, "--host", LOOPBACK, "--port", str(spec.router.port)),
         *("--model", spec.model.name),
         *("--service", service.metadata.name, "--slo-ttft", spec.slo.ttft, "--slo-tpot", spec.slo.tpot),
+        *_settings(spec),
     ]
+
+
+def _settings(spec: LLMServiceSpec) -> list[str]:
+    """Only what differs from the router's own defaults."""
+    told = spec.router_settings().model_dump_json(by_alias=True, exclude_defaults=True)
+    return [] if told == "{}" else ["--settings", told]
