@@ -73,11 +73,11 @@ def _told(*roles: str) -> Callable[[Seen], float | None]:
 
 
 FIGURES = (
-    Figure("rps-256b", "requests/s, 64 clients, 256 B prompts", "/s", "256b", _requests_a_second,
+    Figure("rps-256b", "requests/s, 64 clients, 256 B prompts", "", "256b", _requests_a_second,
            more_is_better=True, must=9_000, aim=18_000, then={"sglang-router": 10_096, "vllm-router": 9_096}),
     Figure("cpu-256b", "CPU per request, 256 B prompts", "us", "256b", _cpu_us_a_request, must=110,
            aim=55, then={"sglang-router": 98, "vllm-router": 110}),
-    Figure("rps-16kb", "requests/s, 64 clients, 16 KB prompts", "/s", "16kb", _requests_a_second,
+    Figure("rps-16kb", "requests/s, 64 clients, 16 KB prompts", "", "16kb", _requests_a_second,
            more_is_better=True, must=7_000, aim=14_000, then={"sglang-router": 7_701, "vllm-router": 6_767}),
     Figure("cpu-16kb", "CPU per request, 16 KB prompts", "us", "16kb", _cpu_us_a_request),
     Figure("cpu-1mib", "CPU per request, 1 MiB prompts", "ms", "1mib", _cpu_ms_a_request, must=10, digits=2),

@@ -12,7 +12,7 @@ STEP_US = 20_000
 class Phase:
     """One measurement. `load`: options of the load generator. `engine`: settings of the mock, else all zero.
 
-    `fresh`: it begins with a router that has served nothing yet, since memory is compared.
+    `fresh`: it begins with a router that has served nothing yet, since its memory is what counts.
     `leavers`: afterwards, how many aborts did the engines see within two seconds?
     """
 

@@ -79,7 +79,7 @@ def _missing(plan: Plan, peer: Peer, file: SampleFile, turn: int) -> list[Phase]
         if phase.name not in peer.skip
         and (not peer.only or phase.name in peer.only)
         and (peer.two_legs or not phase.two_legs_only)
-        and (peer.command or not (phase.leavers or phase.name == "slow-readers"))
+        and (peer.command or not phase.fresh)
         and file.quiet(peer.name, phase.name) < wanted
     ]
 

@@ -11,7 +11,8 @@
 
 #define USUAL_LINE 512  // formatted text that fits in one go
 
-char *buffer_space(struct buffer *b, size_t wanted) {
+// Room for `wanted` bytes behind the last one.
+static char *space(struct buffer *b, size_t wanted) {
     if (b->start + b->size + wanted > b->room) {
         if (b->start) memmove(b->memory, b->memory + b->start, b->size);
         b->start = 0;
@@ -23,19 +24,15 @@ char *buffer_space(struct buffer *b, size_t wanted) {
     return b->memory + b->start + b->size;
 }
 
-void buffer_grew(struct buffer *b, size_t added) {
-    b->size += added;
-}
-
 void buffer_append(struct buffer *b, const void *bytes, size_t size) {
-    memcpy(buffer_space(b, size), bytes, size);
+    memcpy(space(b, size), bytes, size);
     b->size += size;
 }
 
 static int try_printf(struct buffer *b, size_t room, const char *format, va_list arguments) {
     va_list copy;
     va_copy(copy, arguments);
-    int length = vsnprintf(buffer_space(b, room), room, format, copy);
+    int length = vsnprintf(space(b, room), room, format, copy);
     va_end(copy);
     return length;
 }
@@ -62,7 +59,7 @@ void buffer_free(struct buffer *b) {
 }
 
 ssize_t buffer_receive(struct buffer *b, int socket, size_t at_most) {
-    ssize_t got = recv(socket, buffer_space(b, at_most), at_most, MSG_DONTWAIT);
+    ssize_t got = recv(socket, space(b, at_most), at_most, MSG_DONTWAIT);
     if (got > 0) b->size += (size_t)got;
     if (got < 0) return errno == EAGAIN ? 0 : -1;
     return got ? got : -1;

@@ -12,8 +12,6 @@ static inline char *buffer_bytes(const struct buffer *b) {
     return b->memory + b->start;
 }
 
-char *buffer_space(struct buffer *b, size_t wanted);  // room for `wanted` more bytes; buffer_grew() says how many came
-void buffer_grew(struct buffer *b, size_t added);
 void buffer_append(struct buffer *b, const void *bytes, size_t size);
 void buffer_printf(struct buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void buffer_take(struct buffer *b, size_t taken);
