@@ -24,7 +24,7 @@ SCRAPE_SECONDS = 2.0
 
 
 class Watchers:
-    """Fills `views`; calls `told` after each report. `knows`: whether a worker serves at that host and port."""
+    """Fills `views`; calls `told` after each report. `knows`: whether a worker serves at a host and port."""
 
     def __init__(
         self,

@@ -56,7 +56,35 @@ def test_a_ready_pod_is_a_ready_worker() -> None:
         model="recall",
         revision="5f3c",
         ready=True,
+        kv_port=8200,
     )
+
+
+ZONE = "topology.kubernetes.io/zone"
+NOTES = {
+    "tandemserve.dev/cost": "4.5",
+    "tandemserve.dev/gpu": "h200 x4",
+    "tandemserve.dev/topology-key": ZONE,
+}
+
+
+def test_what_the_operator_notes_on_a_pod_is_known_of_its_worker() -> None:
+    pod = changed("metadata|annotations", NOTES)
+    pod["spec"]["nodeName"] = "node-7"
+    worker = endpoint_of(pod, "m")
+    assert worker is not None
+    assert (worker.cost, worker.gpu, worker.topology) == (4.5, "h200 x4", "node-7")
+    pod["metadata"]["labels"][ZONE] = "a"
+    worker = endpoint_of(pod, "m")
+    assert worker is not None
+    assert worker.topology == "a"
+
+
+@pytest.mark.parametrize("cost", ["much", "-1", "nan", "inf", ""])
+def test_a_cost_that_is_none_counts_as_one(cost: str) -> None:
+    worker = endpoint_of(changed("metadata|annotations", {"tandemserve.dev/cost": cost}), "m")
+    assert worker is not None
+    assert (worker.cost, worker.topology) == (1.0, "")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ POOL = "tandemserve.dev/pool"
 ROLE = "tandemserve.dev/role"
 ENGINE = "tandemserve.dev/engine"
 REVISION = "tandemserve.dev/revision"
+COST = "tandemserve.dev/cost"
+GPU = "tandemserve.dev/gpu"
+TOPOLOGY_KEY = "tandemserve.dev/topology-key"
 SPEC_REPLICAS = "tandemserve.dev/spec-replicas"
 
 HTTP_PORT = 8100

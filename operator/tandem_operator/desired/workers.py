@@ -3,7 +3,16 @@
 from tandem_operator.api import Manifest, WorkerPool
 from tandem_operator.desired import pods
 from tandem_operator.desired.engines import MODEL_MOUNT, PRESETS, Preset
-from tandem_operator.desired.names import HTTP_PORT, REVISION, metadata, pool_labels, selector
+from tandem_operator.desired.names import (
+    COST,
+    GPU,
+    HTTP_PORT,
+    REVISION,
+    TOPOLOGY_KEY,
+    metadata,
+    pool_labels,
+    selector,
+)
 from tandem_operator.desired.replicas import clamp
 
 
@@ -31,7 +40,7 @@ def _template(pool: WorkerPool) -> Manifest:
     return {
         "metadata": {
             "labels": {**pool_labels(pool), REVISION: pool.spec.revision},
-            "annotations": pods.scrape(HTTP_PORT),
+            "annotations": {**pods.scrape(HTTP_PORT), **_told_to_router(pool)},
         },
         "spec": {
             "automountServiceAccountToken": False,
@@ -42,6 +51,19 @@ def _template(pool: WorkerPool) -> Manifest:
             "volumes": _volumes(pool, preset),
         },
     }
+
+
+def _told_to_router(pool: WorkerPool) -> dict[str, str]:
+    """What the router knows of a worker beside its labels. Defaults go without saying."""
+    spec, told = pool.spec, dict[str, str]()
+    if spec.cost != 1.0:
+        told[COST] = f"{spec.cost:g}"
+    if spec.accelerator:
+        kind = spec.accelerator.product or spec.accelerator.resource
+        told[GPU] = kind if spec.accelerator.count == 1 else f"{kind} x{spec.accelerator.count}"
+    if spec.topology_key:
+        told[TOPOLOGY_KEY] = spec.topology_key
+    return told
 
 
 def _container(pool: WorkerPool, preset: Preset) -> Manifest:

@@ -21,6 +21,7 @@ def document(workers: Iterable[tuple[ProcessSpec, bool]], model: str) -> str:
             "model": model,
             "revision": spec.labels[names.REVISION],
             "ready": ready,
+            "kv_port": spec.ports.get("kv", 0),
         }
         for spec, ready in workers
     ]
