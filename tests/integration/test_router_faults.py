@@ -19,10 +19,13 @@ from tandem_sim.engines.faults import Fault
 from tandem_sim.engines.settings import Settings
 from tandem_sim.engines.text import digest_of, tokens_of
 from tandem_sim.fleet import CONFIG, Fleet, fleet, pair
+from tandem_wire.router_settings import Recovery, RouterSettings
 
 PROMPT = "a word " * 600
 TEXT = "".join(tokens_of(digest_of(PROMPT), 6))
 QUICK = replace(CONFIG, request_timeout=1.0)
+ALONE = replace(CONFIG, settings=RouterSettings(recovery=Recovery(migration=False)))
+"""Streams do not go on at another worker."""
 
 
 @dataclass
@@ -217,7 +220,7 @@ async def test_hanging_workers_end_with_the_deadline(role: str) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.DIE_MID_STREAM, Fault.TRUNCATE])
 async def test_a_stream_that_breaks_off_ends_with_an_error_event(fault: Fault) -> None:
-    async with fleet(*pair()) as running:
+    async with fleet(*pair(), config=ALONE) as running:
         running.engines[1].faults.inject(fault)
         got = await ask(running)
         assert got.status == 200
@@ -230,7 +233,7 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_event(fault: Fault) -
 
 
 async def test_the_client_library_raises_when_a_stream_breaks_off() -> None:
-    async with fleet(*pair()) as running:
+    async with fleet(*pair(), config=ALONE) as running:
         running.engines[1].faults.inject(Fault.DIE_MID_STREAM)
         async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none") as client:
             stream = await client.completions.create(model="fake", prompt=PROMPT, max_tokens=6, stream=True)
@@ -240,7 +243,7 @@ async def test_the_client_library_raises_when_a_stream_breaks_off() -> None:
 
 
 async def test_an_error_event_of_the_worker_on_the_way_is_passed_on_and_counted() -> None:
-    async with fleet(*pair()) as running:
+    async with fleet(*pair(), config=ALONE) as running:
         running.engines[1].faults.inject(Fault.LATE_ERROR)
         got = await ask(running)
         assert got.events[-1]["error"]["code"] == 500

@@ -134,7 +134,13 @@ class SimEngine:
         return web.json_response(answer)
 
     async def models(self, _request: web.Request) -> web.Response:
-        model = {"id": self.settings.model, "object": "model", "created": 0, "owned_by": "tandem"}
+        model = {
+            "id": self.settings.model,
+            "object": "model",
+            "created": 0,
+            "owned_by": "tandem",
+            "max_model_len": self.settings.max_model_len,
+        }
         return web.json_response({"object": "list", "data": [model]})
 
     async def health(self, _request: web.Request) -> web.Response:
@@ -311,11 +317,13 @@ class SimEngine:
 
     def _generation(self, ask: Ask, digest: str, count: int, cached: int) -> Generation:
         shape = shapes.Shape(ask.chat, ask.request_id, self.settings.model, shapes.wanted_of(ask.body))
+        resume = ask.body.get("resume")
         return Generation(
             shape=shape,
             outputs=_outputs(ask, digest, count),
             finish="stop" if ends_at_once(ask.ids, ask.body) else "length",
-            prompt_ids=ask.ids,
+            prompt_ids=resume["prompt_token_ids"] if resume else ask.ids,
+            resumed=len(resume["token_ids"]) if resume else 0,
             cached_tokens=cached,
             per_event=self.settings.tokens_per_event,
             streamed=bool(ask.body.get("stream")),
@@ -333,7 +341,7 @@ def _resumed(body: Mapping[str, Any]) -> list[int]:
 
 
 def _outputs(ask: Ask, digest: str, count: int) -> list[list[int]]:
-    """For each prompt its choices, which are all the same. With other KV than the prompts' all are garbage."""
+    """For each prompt its choices, which are all the same; with other KV than the prompts' all are garbage."""
     prompts = prompts_of(ask.body)
     sound = len(prompts) > 1 and digest == ask.digest
     digests = [digest_of(prompt) for prompt in prompts] if sound else [digest] * len(prompts)

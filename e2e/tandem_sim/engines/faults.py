@@ -11,7 +11,7 @@ class Fault(StrEnum):
     Before it is looked at: `error` and `busy` answer 500 and 429, `hang` never answers, `die` closes the
     connection. `stream_error` is a 200 whose first event is an error. In a stream, after two tokens:
     `late_error` shows an error event, `die_mid_stream` closes the connection, `truncate` ends as if all was
-    said, but without [DONE].
+    said, but without [DONE], `go_silent` says nothing any more.
     Of the prefill leg: `no_params` keeps no KV, `expired` keeps it under a lease that has ended, `lost_kv`
     frees it at once, `killed_after_prefill` ends the whole engine as soon as its answer is out.
     Of the decode leg: `slow_link` lets the KV take `slow_seconds` more.
@@ -25,6 +25,7 @@ class Fault(StrEnum):
     LATE_ERROR = "late_error"
     DIE_MID_STREAM = "die_mid_stream"
     TRUNCATE = "truncate"
+    GO_SILENT = "go_silent"
     NO_PARAMS = "no_params"
     EXPIRED = "expired"
     LOST_KV = "lost_kv"

@@ -1,5 +1,6 @@
 """One answer of a simulated engine: which tokens, and how they are streamed, with the faults of a stream."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Generation:
     cached_tokens: int
     per_event: int
     streamed: bool
+    resumed: int = 0
 
     @property
     def length(self) -> int:
@@ -54,7 +56,8 @@ async def stream(
     response = sse()
     await response.prepare(request)
     shape = generation.shape
-    if opening := shape.opening_events(generation.prompt_ids):
+    opening = shape.opening_events(generation.prompt_ids)
+    if opening and not generation.resumed:
         await response.write(opening)
     for start in range(0, generation.length, generation.per_event):
         if start >= SOUND_TOKENS and await _shows(request, response, fault):
@@ -66,7 +69,7 @@ async def stream(
             piece, prompt = ids[start:end], generation.prompt_ids
             await response.write(shape.token_event(index, piece, finish, first=start == 0, prompt_ids=prompt))
     if shape.wanted.usage:
-        total = generation.length * len(generation.outputs)
+        total = generation.length * len(generation.outputs) + generation.resumed
         await response.write(shape.usage_event(len(generation.prompt_ids), total, generation.cached_tokens))
     await response.write(shapes.DONE)
     return response
@@ -78,4 +81,6 @@ async def _shows(request: web.Request, response: web.StreamResponse, fault: Faul
         await response.write(shapes.event(shapes.INTERNAL_ERROR) + shapes.DONE)
     if fault is Fault.DIE_MID_STREAM and request.transport is not None:
         request.transport.close()
+    if fault is Fault.GO_SILENT:
+        await asyncio.Event().wait()
     return fault in (Fault.LATE_ERROR, Fault.DIE_MID_STREAM, Fault.TRUNCATE)
