@@ -32,7 +32,7 @@ $(PY) -m grpc_tools.protoc -I worker --python_out=$(1)/worker --pyi_out=$(1)/wor
 	--grpc_python_out=$(1)/worker tandem_wire/kv.proto
 endef
 
-.PHONY: help install up test check check-generated e2e e2e-vllm bench-router bench-publish generate format clean
+.PHONY: help install up test check check-generated e2e e2e-vllm bench-router bench-publish generate conformance format clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ check-generated: $(STAMP) ## Fail if a generated file is not what `make generate
 
 generate: $(STAMP) ## Write the CRDs, docs/metrics.md and the protobuf code again.
 	$(call GENERATE,.)
+
+conformance: $(STAMP) ## Write docs/conformance.md from what the tests see (make test compares).
+	TANDEM_WRITE_CONFORMANCE=1 $(PY) -m pytest -q tests/integration/test_conformance.py
 
 format: $(STAMP) ## Format the code and fix what ruff can fix.
 	$(VENV)/bin/ruff check --fix

@@ -12,7 +12,7 @@ from tandem_router.access.desk import Caller, model_card, model_not_found
 from tandem_router.answers import error_headers
 from tandem_router.dialects import COUNT_TOKENS, DIALECTS, count_tokens, error_for
 from tandem_router.engines.limits import why_local
-from tandem_router.errors import ApiError
+from tandem_router.errors import ApiError, needs_whole_worker
 from tandem_router.exchange import Exchange, Job
 from tandem_router.headers import REQUEST_ID, forwarded, request_ids
 from tandem_router.http.deadlines import Deadlines
@@ -144,11 +144,13 @@ class HotApi:
         return Job(parsed, client_id, engine_id, forwarded(request.headers), deadline)
 
     def _placed(self, parsed: ParsedRequest) -> ParsedRequest:
-        """Notes what the model's engine cannot do over a hand-over."""
+        """Notes what the model's engine cannot do over a hand-over. Raises ApiError (400) if nobody can."""
         if not parsed.features:
             return parsed
-        workers = self._runtime.directory.candidates(parsed.info.model).usable
-        kept = why_local({worker.engine for worker in workers}, parsed.features)
+        found = self._runtime.directory.candidates(parsed.info.model)
+        kept = why_local({worker.engine for worker in found.usable}, parsed.features)
+        if kept and found.sides and not found.wholes:
+            raise needs_whole_worker(kept)
         return replace(parsed, info=replace(parsed.info, needs_local=kept)) if kept else parsed
 
 

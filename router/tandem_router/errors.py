@@ -43,6 +43,11 @@ def rate_limited(what: str, limit: int, retry_after: int, headers: Mapping[str, 
     return error
 
 
+def needs_whole_worker(feature: str) -> ApiError:
+    message = f"{feature} needs a worker that serves whole requests, and there is none"
+    return ApiError(400, message, "needs_whole_worker", feature)
+
+
 def no_worker(model: str, reason: str) -> ApiError:
     return ApiError(503, f"no worker can serve {model!r} now ({reason})", reason, retry_after=5)
 

@@ -341,7 +341,7 @@ def _resumed(body: Mapping[str, Any]) -> list[int]:
 
 
 def _outputs(ask: Ask, digest: str, count: int) -> list[list[int]]:
-    """For each prompt its choices, which are all the same; with other KV than the prompts' all are garbage."""
+    """For each prompt its choices, which are all the same; other KV than the prompts' gives garbage."""
     prompts = prompts_of(ask.body)
     sound = len(prompts) > 1 and digest == ask.digest
     digests = [digest_of(prompt) for prompt in prompts] if sound else [digest] * len(prompts)
