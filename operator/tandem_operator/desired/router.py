@@ -9,6 +9,8 @@ from tandem_operator.images import Images
 LEAVE_SECONDS = 5
 GRACE_SECONDS = 60
 LOOPBACK = "127.0.0.1"
+ACCESS = "/etc/tandem/access"
+KEYS = f"{ACCESS}/keys.yaml"
 
 
 def router_children(service: LLMService, images: Images) -> list[Manifest]:
@@ -84,7 +86,7 @@ def _deployment(service: LLMService, images: Images) -> Manifest:
             "securityContext": pods.pod_security(),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "containers": [_container(service, images)],
-            "volumes": [{"name": "tmp", "emptyDir": {}}],
+            "volumes": [{"name": "tmp", "emptyDir": {}}, *_key_volumes(service)],
         },
     }
     return {
@@ -112,8 +114,18 @@ def _container(service: LLMService, images: Images) -> Manifest:
         "readinessProbe": pods.probe("/readyz", period=2, failures=2),
         "lifecycle": {"preStop": {"exec": {"command": ["sleep", str(LEAVE_SECONDS)]}}},
         "securityContext": pods.container_security(),
-        "volumeMounts": [{"name": "tmp", "mountPath": pods.TMP}],
+        "volumeMounts": [{"name": "tmp", "mountPath": pods.TMP}, *_key_mounts(service)],
     }
+
+
+def _key_volumes(service: LLMService) -> list[Manifest]:
+    secret = service.spec.router.access.keys_secret
+    return [] if secret is None else [{"name": "access", "secret": {"secretName": secret}}]
+
+
+def _key_mounts(service: LLMService) -> list[Manifest]:
+    mount = {"name": "access", "mountPath": ACCESS, "readOnly": True}
+    return [mount] if service.spec.router.access.keys_secret is not None else []
 
 
 def _arguments(service: LLMService) -> list[str]:
@@ -124,6 +136,7 @@ def _arguments(service: LLMService) -> list[str]:
         *("--model", spec.model.name),
         *("--service", service.metadata.name, "--slo-ttft", spec.slo.ttft, "--slo-tpot", spec.slo.tpot),
         *_settings(spec),
+        *(() if spec.router.access.keys_secret is None else ("--api-keys", KEYS)),
     ]
 
 
