@@ -50,7 +50,7 @@ def _solve_columns(
     """Least squares over `columns` alone, zero elsewhere; None if they are collinear."""
     normal = [[math.fsum(row[i] * row[j] for row in rows) for j in columns] for i in columns]
     right = [math.fsum(row[i] * target for row, target in zip(rows, targets, strict=True)) for i in columns]
-    solved = _gauss(normal, right)
+    solved = solve(normal, right)
     if solved is None:
         return None
     full = [0.0] * len(rows[0])
@@ -59,7 +59,7 @@ def _solve_columns(
     return tuple(full)
 
 
-def _gauss(matrix: Matrix, right: Sequence[float]) -> list[float] | None:
+def solve(matrix: Matrix, right: Sequence[float]) -> list[float] | None:
     """Solves a square system by elimination with partial pivoting; None if it is singular."""
     work = [[*row, value] for row, value in zip(matrix, right, strict=True)]
     size = len(work)

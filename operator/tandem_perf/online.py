@@ -5,8 +5,10 @@ import math
 from tandem_perf.latency import Chunk, DecodeModel, LatencyModel, PrefillModel, TransferModel
 from tandem_perf.recursive import RecursiveFit
 
-SEED_DOUBT = 0.5
+SEED_DOUBT = 1.0
 """A profile is of like hardware, without the engine's overhead: about right."""
+LINK_DOUBT = 20.0
+"""The link between workers is in no profile of a GPU."""
 GUESS = LatencyModel(
     PrefillModel(0.005, 5e-5, 3e-9), DecodeModel(0.01, 3e-5, 5e-8), TransferModel(0.002, 5e9)
 )
@@ -24,7 +26,7 @@ class OnlineLatency:
         self._seeded = seed is not None
         self._prefill = _fit((model.prefill.a, model.prefill.b, model.prefill.c), doubt)
         self._decode = _fit((model.decode.a, model.decode.b, model.decode.c), doubt)
-        self._transfer = _fit((model.transfer.a, 1 / model.transfer.bandwidth), max(doubt, 2.0))
+        self._transfer = _fit((model.transfer.a, 1 / model.transfer.bandwidth), max(doubt, LINK_DOUBT))
         self.model = model
 
     @property

@@ -61,7 +61,7 @@ def test_the_model_follows_a_worker_that_slows_down() -> None:
     before = max(errors(online, slower))
     feed(online, slower, random, 500)
     assert before > 0.25
-    assert max(errors(online, slower)) < 0.1
+    assert max(errors(online, slower)) < 0.12
 
 
 def test_a_profile_is_known_at_once_and_a_guess_after_some_samples() -> None:
@@ -89,6 +89,18 @@ def test_one_stall_moves_little() -> None:
     before = online.model.prefill.seconds([Chunk(1000)])
     online.prefilled(1, *chunk_row(Chunk(1000)), 60.0)
     assert online.model.prefill.seconds([Chunk(1000)]) == pytest.approx(before, rel=0.05)
+
+
+def test_samples_that_say_almost_the_same_keep_the_model_sound() -> None:
+    """Seven thousand short prompts of much the same length, while the worker's speed goes up and down."""
+    online, random = OnlineLatency(SEED), Random(5)
+    for number in range(7000):
+        chunk = Chunk(random.randint(380, 400))
+        speed = (1.2 if number % 1000 < 500 else 0.8) * random.gauss(1, 0.05)
+        online.prefilled(1, *chunk_row(chunk), SEED.prefill.seconds([chunk]) * speed)
+    model = online.model.prefill
+    assert model.seconds([Chunk(390)]) == pytest.approx(SEED.prefill.seconds([Chunk(390)]), rel=0.3)
+    assert model.seconds([Chunk(8192)]) == pytest.approx(SEED.prefill.seconds([Chunk(8192)]), rel=0.5)
 
 
 @settings(max_examples=60, deadline=None)

@@ -117,7 +117,7 @@ def test_a_decode_leg_that_is_first_settles_the_prefill_leg(forecaster: Forecast
     flight.first_token(clock.now)
     flight.prefilled(clock.now)
     flight.ended(clock.now + 1, 100)
-    assert ttft(forecaster, PAIR) == pytest.approx(idle, rel=0.1)
+    assert ttft(forecaster, PAIR) == pytest.approx(idle, rel=0.15)
 
 
 def test_what_is_measured_is_predicted_next_time(clock: Clock) -> None:
