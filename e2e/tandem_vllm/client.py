@@ -14,7 +14,10 @@ Kind = Literal["completion", "chat"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One answer, streamed or not. `workers`: what the router says of prefill, decode and the path."""
+    """One answer, streamed or not. `workers`: what the router says of prefill, decode and the path.
+
+    `events`: how many pieces of text a stream came in.
+    """
 
     text: str
     finish_reason: str | None
@@ -22,6 +25,7 @@ class Answer:
     completion_tokens: int
     id: str
     workers: tuple[str | None, str | None, str | None]
+    events: int = 1
 
     @property
     def content(self) -> tuple[str, str | None, int, int]:
@@ -68,6 +72,7 @@ def ask(
             headers.get("x-tandem-decode"),
             headers.get("x-tandem-path"),
         ),
+        events=sum(bool(_text(choice)) for choice in choices),
     )
 
 

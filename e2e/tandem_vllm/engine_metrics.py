@@ -16,6 +16,7 @@ class EngineMetrics:
     pulled_bytes: float
     pulled_tokens: float
     failed_pulls: float
+    expired_leases: float
     running: float
     waiting: float
     kv_usage: float
@@ -47,6 +48,7 @@ def read(url: str) -> EngineMetrics:
         pulled_bytes=total("nixl_bytes_transferred_sum"),
         pulled_tokens=total("prompt_tokens_by_source_total", source="external_kv_transfer"),
         failed_pulls=total("nixl_num_failed_transfers_total"),
+        expired_leases=total("nixl_num_kv_expired_reqs_total"),
         running=total("num_requests_running"),
         waiting=total("num_requests_waiting"),
         kv_usage=total("kv_cache_usage_perc"),

@@ -3,8 +3,12 @@
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from io import StringIO
 from pathlib import Path
+
+import yaml
 
 from tandem_operator.local import endpoints
 from tandem_operator.local.pods import ProcessSpec, process
@@ -20,21 +24,24 @@ ROUTER_READY_SECONDS = 30.0
 
 
 class Stack:
-    """What a run starts, in a folder of its own. `close` ends all of it, also after a failed `start`."""
+    """What a run starts, in a folder of its own. `close` ends all of it, also after a failed `start`.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    `connector` is how the engines hand KV over; `engines` are some of ENGINES.
+    """
+
+    def __init__(self, folder: Path, connector: str = "nixl", engines: Sequence[str] = ENGINES) -> None:
+        self._folder, self._engines = folder, engines
         self._endpoints = folder / "endpoints.json"
-        self._specs = _specs(f"file:{self._endpoints}")
+        self._specs = _specs(f"file:{self._endpoints}", connector)
         self._processes: dict[str, Process] = {}
 
     def start(self) -> None:
         """Start everything and return once it serves."""
         checkpoint.write(self._folder / "checkpoint")
-        for name in ENGINES:
+        for name in self._engines:
             self._start(name)
         deadline = time.monotonic() + ENGINE_READY_SECONDS
-        for name in ENGINES:
+        for name in self._engines:
             self._wait_ready(name, deadline)
         known = [(self._specs[name], True) for name in BEHIND_ROUTER]
         endpoints.write(self._endpoints, endpoints.document(known, checkpoint.MODEL))
@@ -77,10 +84,11 @@ class Stack:
         self._processes[name].wait_ready(self._specs[name].readiness.url, deadline)
 
 
-def _specs(discovery: str) -> dict[str, ProcessSpec]:
+def _specs(discovery: str, connector: str) -> dict[str, ProcessSpec]:
     """The router and one worker of every pool, as the operator would have them."""
-    with SERVICE.open(encoding="utf-8") as stream:
-        made = deployments(one_service(stream))
+    service = yaml.safe_load(SERVICE.read_text(encoding="utf-8"))
+    service["spec"]["kvTransfer"] = {"connector": connector}
+    made = deployments(one_service(StringIO(yaml.safe_dump(service))))
     # Every process has its own loopback address, as a pod has; random ones, so that two runs do not meet.
     network = f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}"
     pods = {"router": made.router, **made.pools}
