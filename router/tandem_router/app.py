@@ -11,15 +11,15 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from tandem_router.access.desk import Caller, model_card, model_not_found
 from tandem_router.answers import error_headers
 from tandem_router.dialects import COUNT_TOKENS, DIALECTS, count_tokens, error_for
-from tandem_router.engines.limits import why_local
-from tandem_router.errors import ApiError, needs_whole_worker
+from tandem_router.errors import ApiError
 from tandem_router.exchange import Exchange, Job
+from tandem_router.fitting import fitted
 from tandem_router.headers import REQUEST_ID, forwarded, request_ids
 from tandem_router.http.deadlines import Deadlines
 from tandem_router.http.front import Front, Handler
 from tandem_router.http.head import HttpError, RequestHead
 from tandem_router.http.request import Client, Request
-from tandem_router.openai import Api, ParsedRequest, parse_request
+from tandem_router.openai import Api, parse_request
 from tandem_router.record import Record
 from tandem_router.reply import Reply
 from tandem_router.runtime import Runtime
@@ -139,19 +139,9 @@ class HotApi:
             raise model_not_found(parsed.name)
         record.model, record.stream = model, parsed.info.stream
         record.limits = desk.admit(caller, parsed, record.received)
-        parsed = self._placed(desk.salted(caller, parsed))
+        parsed = fitted(desk.salted(caller, parsed), runtime.directory.candidates(model))
         deadline = record.received + runtime.config.request_timeout
         return Job(parsed, client_id, engine_id, forwarded(request.headers), deadline)
-
-    def _placed(self, parsed: ParsedRequest) -> ParsedRequest:
-        """Notes what the model's engine cannot do over a hand-over. Raises ApiError (400) if nobody can."""
-        if not parsed.features:
-            return parsed
-        found = self._runtime.directory.candidates(parsed.info.model)
-        kept = why_local({worker.engine for worker in found.usable}, parsed.features)
-        if kept and found.sides and not found.wholes:
-            raise needs_whole_worker(kept)
-        return replace(parsed, info=replace(parsed.info, needs_local=kept)) if kept else parsed
 
 
 class ColdApi:

@@ -36,3 +36,20 @@ def test_cost_devices_and_place_arrive_at_the_router(make_service: Callable[...,
 def test_what_is_not_said_is_not_known(make_service: Callable[..., LLMService]) -> None:
     worker = worker_of(make_service(pools=[{"name": "all", "role": "mixed"}]))
     assert (worker.cost, worker.gpu, worker.topology) == (1.0, "", "")
+
+
+def test_keys_of_a_secret_are_mounted_for_the_router(make_service: Callable[..., LLMService]) -> None:
+    def pod_of(service: LLMService) -> dict[str, Any]:
+        [deployment] = (each for each in children(service, IMAGES) if each["kind"] == "Deployment")
+        spec: dict[str, Any] = deployment["spec"]["template"]["spec"]
+        return spec
+
+    pod = pod_of(make_service(router={"access": {"keysSecret": "team-keys"}}))
+    [container] = pod["containers"]
+    assert container["args"][-2:] == ["--api-keys", "/etc/tandem/access/keys.yaml"]
+    assert {"name": "access", "secret": {"secretName": "team-keys"}} in pod["volumes"]
+    mount = {"name": "access", "mountPath": "/etc/tandem/access", "readOnly": True}
+    assert mount in container["volumeMounts"]
+    plain = pod_of(make_service())
+    assert "--api-keys" not in plain["containers"][0]["args"]
+    assert [volume["name"] for volume in plain["volumes"]] == ["tmp"]

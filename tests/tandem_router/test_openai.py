@@ -204,10 +204,11 @@ def test_who_asks_goes_into_what_policies_see() -> None:
     assert parse(CHAT | {"user": "u", "prompt_cache_key": "k"}).info.session == "k"
 
 
-@pytest.mark.parametrize("engine", ["native", "vllm", "vllm-mooncake", "sglang", "trtllm", "of tomorrow"])
+@pytest.mark.parametrize("engine", ["native", "vllm", "vllm-mooncake", "trtllm", "of tomorrow"])
 def test_features_of_several_sequences_stay_on_one_worker(engine: str) -> None:
     assert why_local([engine], frozenset({Feature.N, Feature.BATCH})) == "batched_prompts"
     assert why_local([engine], frozenset()) == ""
+    assert why_local(["sglang"], frozenset({Feature.N, Feature.BATCH})) == ""
 
 
 def test_echo_alone_is_no_matter_for_most() -> None:

@@ -28,8 +28,15 @@ LOCAL_ONLY: dict[str, frozenset[Feature]] = {
     "sglang": _ONE_SEQUENCE - {Feature.N, Feature.BATCH},
     "trtllm": _ONE_SEQUENCE | {Feature.ECHO},
 }
+ADAPTER_FIELD = {"vllm": "model", "sglang": "lora_path"}
+"""Where an engine looks for the name of a LoRA adapter; others take none by name."""
 HANDOVER_ONLY = frozenset({"sglang"})
 """Engines whose decode workers answer a request without a prefill worker with an error."""
+
+
+def kind_of(engine: str) -> str:
+    """The engine without its connector: vllm of vllm-mooncake."""
+    return engine.partition("-")[0]
 
 
 def why_local(engines: Iterable[str], features: frozenset[Feature]) -> str:
@@ -37,7 +44,7 @@ def why_local(engines: Iterable[str], features: frozenset[Feature]) -> str:
     if not features:
         return ""
     for engine in engines:
-        kept = LOCAL_ONLY.get(engine.partition("-")[0], _ONE_SEQUENCE) & features
+        kept = LOCAL_ONLY.get(kind_of(engine), _ONE_SEQUENCE) & features
         if kept:
             return min(kept)
     return ""
