@@ -48,4 +48,5 @@ def _meeting(pairing: Pairing, body: JsonBody) -> dict[str, Any]:
 def _sequences(body: JsonBody) -> int:
     prompts = body.get("prompt")
     several = isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list)
-    return (body.get("n") or 1) * (len(prompts) if several else 1)
+    answers: int = body.get("n") or 1
+    return answers * (len(prompts) if several else 1)
