@@ -11,7 +11,7 @@ class RecursiveFit:
 
     Errors count relative to the measured time, so short steps count as much as long ones. `prior` is the
     first guess, each coefficient known up to a factor of about `1 + doubt`. Samples fade with `forgetting`,
-    the prior does not: a load that always asks the same keeps the rest intact, and there is always a solution.
+    the prior does not: a load that always asks the same keeps the rest intact, and a solution always exists.
     """
 
     def __init__(
