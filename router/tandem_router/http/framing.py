@@ -10,6 +10,7 @@ from tandem_router.http.head import ResponseHead, bad_request
 
 MAX_LINE_BYTES = 1024
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t -~\x80-\xff]*)?")
+_SIZES = {b"%x" % size: size for size in range(1, 4096)}
 _TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t -~\x80-\xff]*")
 
 
@@ -71,6 +72,16 @@ class Chunked:
         self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
+        if not self._left and not self._waiting and self._rest_lines < 0:
+            # Nearly always what comes is one whole chunk.
+            start = data.find(b"\r\n", 1, 9) + 2
+            if start > 2 and data.endswith(b"\r\n"):
+                size = _SIZES.get(data[: start - 2])
+                if size and len(data) == start + size + 2:
+                    return data[start:-2]
+        return self._feed(data)
+
+    def _feed(self, data: bytes) -> bytes:
         if self.done:
             self.rest += data
             return b""

@@ -69,10 +69,21 @@ class Client(Protocol):
 class Request:
     """`received` is the loop's time. An answer is `respond`; or `start`, `write` and `finish`; or `abort`."""
 
-    __slots__ = ("_chunked", "_connection", "_keep_alive", "body", "head", "received", "source", "status")
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_keep_alive",
+        "_transport",
+        "body",
+        "head",
+        "received",
+        "source",
+        "status",
+    )
 
     def __init__(self, connection: Connection, head: RequestHead, body: bytes, received: float) -> None:
         self._connection, self.head, self.body, self.received = connection, head, body, received
+        self._transport = connection.transport
         self.source: Source | None = None
         self.status = 0
         self._chunked = head.version == "1"
@@ -97,7 +108,7 @@ class Request:
         keep_alive = self._keep_alive and not self._connection.closing
         framing = f"content-length: {len(body)}\r\n"
         head = encode_head(status, headers, framing + _connection(self.head.version, keep_alive))
-        self._connection.transport.writelines((head, body))
+        self._transport.writelines((head, body))
         self._connection.answered(keep_alive=keep_alive)
 
     def start(self, status: int, headers: Mapping[str, str], first: bytes) -> None:
@@ -109,19 +120,21 @@ class Request:
         head = encode_head(status, headers, framing + _connection(self.head.version, self._keep_alive))
         if self._chunked:
             first = b"%x\r\n%b\r\n" % (len(first), first)
-        self._connection.transport.writelines((head, first))
+        self._transport.writelines((head, first))
 
     def write(self, piece: bytes) -> None:
-        """More of a stream; not empty."""
+        """More of a stream."""
         if self._chunked:
+            if not piece:
+                return  # an empty chunk would be the end
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-        self._connection.transport.write(piece)
+        self._transport.write(piece)
 
     def finish(self) -> None:
         """Ends a stream that is complete."""
         self.source = None
         if self._chunked:
-            self._connection.transport.write(b"0\r\n\r\n")
+            self._transport.write(b"0\r\n\r\n")
         self._connection.answered(keep_alive=self._keep_alive)
 
     def feed_from(self, source: Source) -> None:
@@ -132,7 +145,7 @@ class Request:
 
     def abort(self) -> None:
         """Cuts the connection, so that the client does not take what it has for complete."""
-        self._connection.transport.abort()
+        self._transport.abort()
 
 
 def encode_head(status: int, headers: Mapping[str, str], framing: str) -> bytes:
