@@ -73,7 +73,7 @@ def command(reference: str | None, fault: str | None, times: int, **options: Any
 
     \b
     Faults: error, busy, hang, die, stream_error, late_error, die_mid_stream, truncate; of a prefill leg
-    no_params, expired, lost_kv, killed_after_prefill; of a decode leg slow_link.
+    no_params, expired, lost_kv, killed_after_prefill; of a decode leg slow_link, late_pull.
     """
     if reference is not None:
         try:

@@ -262,14 +262,15 @@ class SimEngine:
 
     async def _load(self, ask: Ask, fault: Fault | None) -> tuple[str, int]:
         """The digest that the output follows from, and how many tokens to report as cached."""
+        slow = self.settings.slow_seconds
+        await asyncio.sleep(slow if fault is Fault.LATE_PULL else 0.0)
         try:
             digest = await self.hand_over.load(ask)
         except LoadFailedError:
             if self.settings.on_load_failure == "fail":
                 raise
             return await self._compute(ask)
-        slow = self.settings.slow_seconds if fault is Fault.SLOW_LINK else 0.0
-        await asyncio.sleep(self._link_seconds(len(ask.ids)) + slow)
+        await asyncio.sleep(self._link_seconds(len(ask.ids)) + (slow if fault is Fault.SLOW_LINK else 0.0))
         self._publish(self._cached(ask))
         return digest or GARBAGE, len(ask.ids) - 1 if self.settings.prefix_cache else 0
 

@@ -14,7 +14,8 @@ class Fault(StrEnum):
     said, but without [DONE], `go_silent` says nothing any more.
     Of the prefill leg: `no_params` keeps no KV, `expired` keeps it under a lease that has ended, `lost_kv`
     frees it at once, `killed_after_prefill` ends the whole engine as soon as its answer is out.
-    Of the decode leg: `slow_link` lets the KV take `slow_seconds` more.
+    Of the decode leg: `slow_link` lets the KV take `slow_seconds` more, `late_pull` lets the request wait for
+    that long before the KV is asked for.
     """
 
     ERROR = "error"
@@ -31,6 +32,7 @@ class Fault(StrEnum):
     LOST_KV = "lost_kv"
     KILLED_AFTER_PREFILL = "killed_after_prefill"
     SLOW_LINK = "slow_link"
+    LATE_PULL = "late_pull"
 
 
 @dataclass(slots=True)

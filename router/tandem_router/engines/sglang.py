@@ -46,7 +46,7 @@ def _meeting(pairing: Pairing, body: JsonBody) -> dict[str, Any]:
 
 
 def _sequences(body: JsonBody) -> int:
-    prompts = body.get("prompt")
-    several = isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list)
-    answers: int = body.get("n") or 1
-    return answers * (len(prompts) if several else 1)
+    prompts, answers = body.get("prompt"), int(body.get("n") or 1)
+    if isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list):
+        return answers * len(prompts)
+    return answers
