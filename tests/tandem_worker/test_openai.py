@@ -138,6 +138,18 @@ async def test_a_second_prompt_finds_its_prefix(start_worker: Any) -> None:
     assert await worker.metric("tandem_worker_prompt_tokens_total") == 2 * (1 + len(PROMPT))
 
 
+async def test_prompts_of_different_salts_share_no_blocks(start_worker: Any) -> None:
+    worker = await start_worker()
+    texts, cached = set(), []
+    for salt in ("a", "b", "a", None):
+        more = {"cache_salt": salt} if salt else {}
+        answer = await worker.complete(prompt=PROMPT, max_tokens=12, **more)
+        texts.add(answer["choices"][0]["text"])
+        cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+    assert cached == [0, 0, 32, 0]
+    assert len(texts) == 1
+
+
 async def _all_at_once(worker: Any, body: dict[str, Any]) -> list[str]:
     answers = await asyncio.gather(*(worker.complete(prompt=f"{i} {PROMPT}", **body) for i in range(20)))
     return [answer["choices"][0]["text"] for answer in answers]

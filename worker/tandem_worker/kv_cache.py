@@ -13,7 +13,6 @@ class KvCache:
         self.pool = pool
         self.block_size = block_size
         self._salt = salt
-        self._root = root_hash(salt)
 
     def num_blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
@@ -53,7 +52,7 @@ class KvCache:
             tokens = tuple(seq.token_ids[index * size : (index + 1) * size])
             parent = seq.block_hashes[index - 1] if index else b""
             if index == len(seq.block_hashes):
-                seq.block_hashes.append(block_hash(parent or self._root, tokens))
+                seq.block_hashes.append(block_hash(parent or root_hash(self._salt_of(seq)), tokens))
             self.pool.register(seq.block_ids[index], BlockStored(seq.block_hashes[index], parent, tokens))
             seq.num_registered_blocks = index + 1
 
@@ -64,7 +63,11 @@ class KvCache:
         seq.num_computed_tokens = 0
         seq.num_registered_blocks = 0
 
+    def _salt_of(self, seq: Sequence) -> str:
+        own = seq.request.cache_salt
+        return f"{self._salt}\0{own}" if own else self._salt
+
     def _match(self, seq: Sequence) -> list[int]:
         if not seq.block_hashes:
-            seq.block_hashes = block_hashes(seq.token_ids, self.block_size, self._salt)
+            seq.block_hashes = block_hashes(seq.token_ids, self.block_size, self._salt_of(seq))
         return self.pool.match(seq.block_hashes[: (seq.num_tokens - 1) // self.block_size])

@@ -45,6 +45,7 @@ class Request:
     """One prompt to run. `hold_kv`: keep its blocks under a handle when it finishes (the prefill leg).
 
     `num_resumed`: the last tokens of the prompt are output of another worker, and sampling goes on after it.
+    Prompts share cached blocks only with those of the same `cache_salt`.
     """
 
     request_id: str
@@ -52,6 +53,7 @@ class Request:
     sampling: SamplingParams
     hold_kv: bool = False
     num_resumed: int = 0
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,14 @@ def _job(
     if source is not None and source.seed is not None:
         _check_vocabulary([source.seed.token_id], worker, "kv_transfer_params.first_token_ids")
     num_resumed = len(body.resume.token_ids) if body.resume is not None else 0
-    request = Request(request_id, prompt, sampling, hold_kv=is_prefill_leg, num_resumed=num_resumed)
+    request = Request(
+        request_id,
+        prompt,
+        sampling,
+        hold_kv=is_prefill_leg,
+        num_resumed=num_resumed,
+        cache_salt=body.cache_salt or "",
+    )
     return Job(request, tuple(body.stop), source)
 
 

@@ -52,6 +52,7 @@ class CommonBody(BaseModel):
     stop: Annotated[list[StopString], Field(max_length=MAX_STOP_STRINGS)] = []
     stop_token_ids: Annotated[list[TokenId], Field(max_length=256)] | None = None
     ignore_eos: bool | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     return_token_ids: bool | None = None
     resume: Resume | None = None
     kv_transfer_params: KvTransferParams | None = None
