@@ -13,6 +13,7 @@ from tandem_bench.router.result import Result, conclude, read, write
 from tandem_bench.router.samples import Sample, SampleFile, quietest
 from tandem_bench.router.tables import figures_table, markdown, ratio, ratio_table, verdict
 
+COUNTERS = ("aborts", "requests", "handovers")
 MORE = Figure(
     "rate", "rate", "/s", "256b", lambda s: s["requests_per_s"], more_is_better=True, must=9, aim=18
 )
@@ -26,7 +27,7 @@ def sample(peer: str, rate: float, *, phase: str = "256b", foreign: float = 0.0,
         "latency": {"p50": 1000.0, "p99": 2000.0}, "first": nothing, "gap": nothing, "transit": nothing,
         "rss_before": 1024, "rss_after": 2048, "errors": 0, "refused": 0, "short_streams": 0,
         "router_cpu_seconds": [3.0], "foreign_cores": foreign,
-        "engines": {role: {"aborts": 0} for role in ("regular", "prefill", "decode")},
+        "engines": {role: dict.fromkeys(COUNTERS, 0) for role in ("regular", "prefill", "decode")},
     }  # fmt: skip
     return Sample(peer, phase, seen | more)
 

@@ -68,6 +68,13 @@ def _grown_mb(seen: Seen) -> float | None:
     return (seen["rss_after"] - seen["rss_before"]) / 1024 if seen["rss_before"] else None
 
 
+def _handed_over(seen: Seen) -> float | None:
+    """Requests that a decode engine took over from a prefill engine, of 100 that any engine finished."""
+    decode, regular = seen["engines"]["decode"], seen["engines"]["regular"]
+    served = decode["requests"] + regular["requests"]
+    return 100 * decode["handovers"] / served if served and decode["requests"] else None
+
+
 def _told(*roles: str) -> Callable[[Seen], float | None]:
     return lambda seen: float(sum(seen["engines"][role]["aborts"] for role in roles))
 
@@ -75,6 +82,8 @@ def _told(*roles: str) -> Callable[[Seen], float | None]:
 FIGURES = (
     Figure("rps-256b", "requests/s, 64 clients, 256 B prompts", "", "256b", _requests_a_second,
            more_is_better=True, must=9_000, aim=18_000, then={"sglang-router": 10_096, "vllm-router": 9_096}),
+    Figure("handed-over", "requests handed over, 256 B prompts", "%", "256b", _handed_over,
+           more_is_better=True),
     Figure("cpu-256b", "CPU per request, 256 B prompts", "us", "256b", _cpu_us_a_request, must=110,
            aim=55, then={"sglang-router": 98, "vllm-router": 110}),
     Figure("rps-16kb", "requests/s, 64 clients, 16 KB prompts", "", "16kb", _requests_a_second,
@@ -85,19 +94,19 @@ FIGURES = (
            over_direct=True, digits=2),
     Figure("chunks-50", "CPU per 1,000 streamed chunks, 50 streams", "ms", "streams-50",
            _cpu_ms_a_thousand_chunks, digits=1),
-    Figure("chunks-200", "the same, 200 streams", "ms", "streams-200", _cpu_ms_a_thousand_chunks,
+    Figure("chunks-200", "CPU per 1,000 streamed chunks, 200 streams", "ms", "streams-200", _cpu_ms_a_thousand_chunks,
            must=34, aim=29, digits=1, then={"sglang-router": 33.8, "vllm-router": 35.7}),
-    Figure("chunks-500", "the same, 500 streams", "ms", "streams-500", _cpu_ms_a_thousand_chunks,
+    Figure("chunks-500", "CPU per 1,000 streamed chunks, 500 streams", "ms", "streams-500", _cpu_ms_a_thousand_chunks,
            must=25, aim=22, digits=1, then={"sglang-router": 24.7, "vllm-router": 28.5}),
-    Figure("chunks-steps", "the same, 200 streams in engine steps", "ms", "steps-200",
+    Figure("chunks-steps", "CPU per 1,000 streamed chunks, 200 in engine steps", "ms", "steps-200",
            _cpu_ms_a_thousand_chunks, digits=1),
     Figure("first-200", "first token later than direct, 200 streams, p50", "ms", "streams-200",
            _ms("first", "p50"), over_direct=True, must=0.8, aim=0.3, digits=2),
     Figure("later-200", "each later token, added p99, 200 streams", "ms", "streams-200",
            _ms("transit", "p99"), over_direct=True, must=0.5, aim=0.2, digits=2),
-    Figure("later-500", "the same, 500 streams", "ms", "streams-500", _ms("transit", "p99"),
+    Figure("later-500", "each later token, added p99, 500 streams", "ms", "streams-500", _ms("transit", "p99"),
            over_direct=True, digits=2),
-    Figure("later-steps", "the same, 200 streams in engine steps", "ms", "steps-200", _ms("transit", "p99"),
+    Figure("later-steps", "each later token, added p99, 200 in engine steps", "ms", "steps-200", _ms("transit", "p99"),
            over_direct=True, digits=2),
     Figure("memory", "memory per idle stream", "KB", "idle", _kb_a_stream, must=32, aim=10, digits=1),
     Figure("left-decode", "of 1,000 clients that leave a silent stream, the engine hears within 2 s", "",
