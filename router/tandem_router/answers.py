@@ -31,6 +31,7 @@ def answer_headers(record: Record, request_id: str, now: float) -> dict[str, str
         if record.decode_name:
             headers["x-tandem-decode"] = record.decode_name
     phases = {
+        "queue": record.queued,
         "prefill": record.prefill_seconds,
         "handover": record.handover_seconds,
         "total": now - record.received,

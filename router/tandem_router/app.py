@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from tandem_router.access.desk import Caller, model_card, model_not_found
 from tandem_router.answers import error_headers
 from tandem_router.dialects import COUNT_TOKENS, DIALECTS, count_tokens, error_for
 from tandem_router.errors import ApiError
 from tandem_router.exchange import Exchange, Job
+from tandem_router.exposition import exposition
 from tandem_router.fitting import fitted
 from tandem_router.headers import REQUEST_ID, forwarded, request_ids
 from tandem_router.http.deadlines import Deadlines
@@ -26,6 +27,7 @@ from tandem_router.runtime import Runtime
 from tandem_router.translated import TranslatedRequest
 
 SWEEP_SECONDS = 1.0
+REFRESH_SECONDS = 2.0
 
 _METHODS = {"/v1/models": "GET", **dict.fromkeys((*map(str, Api), *DIALECTS, COUNT_TOKENS), "POST")}
 _log = logging.getLogger(__name__)
@@ -132,16 +134,17 @@ class HotApi:
         """Checks a request. Raises ApiError."""
         runtime = self._runtime
         desk = runtime.desk
-        parsed = parse_request(Api(request.path), request.body, client_id, caller.asker, desk.names)
-        request.body = b""
+        parsed = parse_request(Api(request.path), request.body, engine_id, caller.asker, desk.names)
+        size, request.body = len(request.body), b""
         model = parsed.info.model
         if model not in runtime.directory.models:
             raise model_not_found(parsed.name)
         record.model, record.stream = model, parsed.info.stream
+        record.service_class = parsed.info.service_class
         record.limits = desk.admit(caller, parsed, record.received)
         parsed = fitted(desk.salted(caller, parsed), runtime.directory.candidates(model))
         deadline = record.received + runtime.config.request_timeout
-        return Job(parsed, client_id, engine_id, forwarded(request.headers), deadline)
+        return Job(parsed, client_id, engine_id, forwarded(request.headers), deadline, size)
 
 
 class ColdApi:
@@ -200,10 +203,21 @@ class ColdApi:
             return web.Response(status=503, text="no worker can serve\n")
         return web.Response(text="ok\n")
 
-    async def metrics(self, _request: web.Request) -> web.Response:
+    def refresh(self) -> None:
+        """Brings the gauges up to date that nothing else sets."""
         forecaster, metrics = self._runtime.forecaster, self._runtime.metrics
         metrics.predicted(forecaster.median_errors(), forecaster.break_evens())
-        body = generate_latest(metrics.registry)
+        metrics.waiting(self._runtime.gate.scheduler.waiting(self._runtime.clock()))
+
+    async def keep_fresh(self) -> None:
+        """Refreshes until cancelled: in one of several processes, any of which may be scraped for all."""
+        while True:
+            self.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        self.refresh()
+        body = exposition(self._runtime.metrics.registry)
         return web.Response(body=body, headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def unknown(self, request: web.Request) -> web.Response:

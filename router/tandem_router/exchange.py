@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 from tandem_router.engines.base import Engine, Pairing, Prepared
 from tandem_router.errors import ApiError, deadline_exceeded, no_worker, upstream_failed, workers_busy
 from tandem_router.headers import REQUEST_ID, attempt_id
+from tandem_router.hedge import hedged, peers_of
 from tandem_router.legs import (
     Answer,
     LegFailedError,
@@ -35,6 +37,7 @@ from tandem_router.moves import (
     Finished,
     FirstToken,
     GiveUp,
+    Handle,
     Kind,
     Leg,
     PassRefusal,
@@ -48,8 +51,8 @@ from tandem_router.moves import (
 )
 from tandem_router.openai import ParsedRequest
 from tandem_router.peers import UnknownPeerError
-from tandem_router.pipeline import decide
 from tandem_router.predict.flight import Flight
+from tandem_router.queueing.decisions import Served
 from tandem_router.record import Record
 from tandem_router.reply import Reply
 from tandem_router.rescue import Rescue
@@ -57,20 +60,24 @@ from tandem_router.room import ask_room
 from tandem_router.runtime import Runtime
 from tandem_router.sse import EventReader, Usage, find_usage
 from tandem_router.transfer import Phase, Transfer, start, step
-from tandem_router.types import Choice, Endpoint, NoChoice, Path
+from tandem_router.types import IDLE, Choice, Endpoint, NoChoice, Path
+
+DECODE_MARGIN = 4.0
+"""Times the predicted length of a decode, before an answer is held to come of KV that was pulled late."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request, checked: what to send, under which ids, until when (clock time)."""
+    """One request, checked: what to send, under which ids, until when (clock time). `size` in bytes."""
 
     parsed: ParsedRequest
     request_id: str
     engine_id: str
     headers: Mapping[str, str]
     deadline: float
+    size: int
 
 
 class Exchange:
@@ -79,7 +86,7 @@ class Exchange:
     def __init__(self, runtime: Runtime, job: Job, record: Record, reply: Reply) -> None:
         self._runtime, self._job, self._record, self._reply = runtime, job, record, reply
         self._clock = runtime.clock
-        self._held: tuple[str, ...] = ()
+        self._entered = False
         self._stream: Stream | None = None
         self._answer: Answer | None = None
         self._pairing: Pairing | None = None
@@ -114,15 +121,16 @@ class Exchange:
                 self._release(effect)
         for leg in list(self._legs):
             self._cancel(leg)
-        self._hold()
         self._land(self._record.usage)
+        if self._entered:
+            self._runtime.gate.leave(self._id, _served(self._record.usage))
         if self._stream is not None:
             self._stream.close()
 
     async def _carry_out(self, effect: Effect, state: Transfer) -> Event | None:
         match effect:
             case Choose():
-                return self._choose(effect)
+                return await self._choose(effect)
             case SendPrefill():
                 return await self._leg(Leg.PREFILL, self._prefill(effect))
             case SendDecode():
@@ -147,32 +155,40 @@ class Exchange:
                 self._reply.last_words(failure, self._withheld)
         return None
 
-    def _choose(self, effect: Choose) -> Chosen:
+    @property
+    def _id(self) -> str:
+        return self._job.parsed.info.request_id
+
+    async def _choose(self, effect: Choose) -> Chosen:
         runtime = self._runtime
-        self._hold()
         if effect.retry is not None:
             runtime.metrics.retried(self._record.model, effect.retry)
         request = self._rescue.asked.info
-        view = runtime.views.of(request)
-        choice = decide(
-            request,
-            # Looked up for each attempt: workers may have come and gone since.
-            runtime.directory.candidates(request.model),
-            view,
-            runtime.rng,
-            policy=runtime.policy,
-            constraint=effect.constraint,
-        )
+        self._land()
+        choice = await self._turn(effect)
         if not isinstance(choice, Choice):
             return Chosen(choice)
         self._choice = choice
-        self._land()
-        self._flight = runtime.forecaster.begin(request, choice, view)
+        self._flight = runtime.forecaster.begin(request, choice, runtime.views.of(request))
         runtime.views.sent(request, choice)
         if choice.prefill is None:
             return Chosen(choice)
         engine = runtime.engines[choice.prefill.engine]
         return Chosen(choice, engine.concurrent(runtime.peers.get(choice.prefill)))
+
+    async def _turn(self, effect: Choose) -> Choice | NoChoice:
+        """The workers for the next attempt, once they have room. Raises ApiError if refused at first."""
+        gate, since = self._runtime.gate, self._clock()
+        try:
+            if self._entered:
+                return await gate.again(self._rescue.asked.info, effect.constraint)
+            self._entered = True
+            return await gate.enter(self._rescue.asked.info, self._job.deadline, self._job.size)
+        except ApiError as error:
+            self._record.refusal = error.code
+            raise
+        finally:
+            self._record.queued += self._clock() - since
 
     async def _leg(self, leg: Leg, work: Coroutine[None, None, Event]) -> Event:
         try:
@@ -185,14 +201,51 @@ class Exchange:
 
     async def _prefill(self, effect: SendPrefill) -> Event:
         prefill = _prefill_of(effect.choice)
-        self._hold(prefill.name, effect.choice.decode.name)
+        self._runtime.health.started(prefill.name)
         pairing = await self._pair(prefill, effect.attempt, probe=False)
-        return await self._ask_prefill(pairing, effect.deadline)
+        hedger, tokens, sent = self._runtime.hedger, self._rescue.asked.info.prompt_tokens, self._clock()
+        delay = None if hedger is None else hedger.delay(tokens)
+        if delay is None:
+            event = await self._ask_prefill(pairing, effect.deadline)
+        else:
+            event = await self._hedged(pairing, delay, effect.deadline)
+        if hedger is not None:
+            hedger.took(tokens, self._clock() - sent)
+        return event
+
+    async def _hedged(self, first: Pairing, delay: float, deadline: float) -> Event:
+        """Asks a second prefill worker after `delay` seconds without an answer of the first."""
+        pairing, event = await hedged(
+            lambda pairing: self._ask_prefill(pairing, deadline),
+            first,
+            lambda: self._second(first),
+            delay,
+            lambda pairing, event: self._drop(pairing.prefill, event),
+        )
+        self._pairing = pairing
+        won = pairing is not first and isinstance(event, Prefilled)
+        return replace(event, prefill=pairing.prefill) if won else event
+
+    def _second(self, first: Pairing) -> Pairing | None:
+        """The same hand-over from the least loaded of the other workers that can make it."""
+        runtime = self._runtime
+        left = peers_of(first.prefill, runtime.directory.endpoints, runtime.health.ejected())
+        if not left:
+            return None
+        second = min(left, key=lambda worker: runtime.loads.get(worker.name, IDLE).requests)
+        runtime.health.started(second.name)
+        runtime.metrics.hedged(self._record.model)
+        return Pairing(f"{first.request_id}-h", runtime.rng.getrandbits(63), second)
+
+    def _drop(self, prefill: Endpoint, event: Prefilled) -> None:
+        if event.params is not None:
+            self._release(Release(Handle(prefill, event.params, 0.0), "hedged"))
 
     async def _both(self, effect: SendBoth) -> Event:
         """Sends both legs, each in a task of its own; the event of the one that comes to something first."""
         choice, prefill = effect.choice, _prefill_of(effect.choice)
-        self._hold(prefill.name, choice.decode.name)
+        self._runtime.health.started(prefill.name)
+        self._runtime.health.started(choice.decode.name)
         pairing = await self._pair(prefill, effect.attempt, probe=True)
         self._note(choice, prefill)
         engine = self._runtime.engines[choice.decode.engine]
@@ -256,6 +309,7 @@ class Exchange:
             LegRequest(Leg.PREFILL, prefill, parsed.api, prepared.body, headers, deadline),
         )
         self._runtime.health.succeeded(prefill.name)
+        self._runtime.gate.prefilled(self._id)
         if not self._committed:
             self._record.prefilled = self._clock()
             self._record.prefill_seconds = self._record.prefilled - sent
@@ -271,7 +325,7 @@ class Exchange:
     async def _decode(self, effect: SendDecode) -> Event:
         choice, handle = effect.choice, effect.handle
         self._choice = choice
-        self._hold(choice.decode.name)
+        self._runtime.health.started(choice.decode.name)
         self._note(choice, handle.prefill if handle else None)
         engine = self._runtime.engines[choice.decode.engine]
         asked, reader = self._decode_leg(choice.decode)
@@ -295,9 +349,9 @@ class Exchange:
         name = leg.endpoint.name
         self._runtime.health.succeeded(name)
         self._committed = True
-        self._hold(name)
         if isinstance(opened, Stream):
             self._stream = opened
+            self._runtime.gate.first_token(self._id)
             if self._flight is not None:
                 self._flight.first_token(self._clock())
         elif self._rescue.resuming:
@@ -364,7 +418,15 @@ class Exchange:
     def _read_prefill(self, engine: Engine, body: Mapping[str, Any]) -> Prefilled:
         read = engine.read_prefill(self._rescue.asked.body, body)
         lease = engine.lease(read.params, time.time()) if read.params is not None else 0.0
-        return Prefilled(read.params, read.finished, lease)
+        return Prefilled(read.params, read.finished, lease, self._decode_seconds(engine))
+
+    def _decode_seconds(self, engine: Engine) -> float:
+        """What the decode leg can take at most after it has the KV, as far as that is known."""
+        prediction = None if self._flight is None else self._flight.prediction
+        limit = self._rescue.asked.info.max_tokens
+        if engine.verifies or prediction is None or limit is None:
+            return math.inf
+        return DECODE_MARGIN * limit * prediction.tpot
 
     def _headers(self, attempt: int, prepared: Prepared) -> dict[str, str]:
         request_id = attempt_id(self._job.engine_id, attempt)
@@ -375,6 +437,9 @@ class Exchange:
         if self._pairing is not None and failure.kind is not Kind.BUSY:
             self._runtime.peers.forget(self._pairing.prefill)
         if self._choice is not None:
+            if failure.kind is Kind.BUSY:
+                prefill = self._choice.prefill if failure.leg is Leg.PREFILL else None
+                self._runtime.gate.busy((prefill or self._choice.decode).name)
             self._runtime.health.failed(failure, self._choice, pulls=not streaming)
         return Failed(failure, resumable)
 
@@ -390,21 +455,19 @@ class Exchange:
         end = self._record.last_token or self._clock()
         flight.ended(end, None if self._rescue.resuming else usage.output_tokens)
 
-    def _hold(self, *names: str) -> None:
-        """Counts this request on these workers and no others."""
-        tokens = self._job.parsed.info.prompt_tokens
-        for name in self._held:
-            self._runtime.loads.end(name, tokens)
-        for name in names:
-            self._runtime.loads.begin(name, tokens)
-            self._runtime.health.started(name)
-        self._held = names
-
     def _release(self, effect: Release) -> None:
         call = self._runtime.engines[effect.handle.prefill.engine].release(effect.handle.params)
         if call is not None:
             metrics, model, reason = self._runtime.metrics, self._record.model, effect.reason
             self._runtime.releaser.submit(call, reason, lambda: metrics.released(model, reason))
+
+
+def _served(usage: Usage | None) -> Served:
+    if usage is None:
+        return Served()
+    cached = usage.cached_tokens
+    share = None if cached is None or not usage.prompt_tokens else cached / usage.prompt_tokens
+    return Served(usage.output_tokens, share)
 
 
 def _prefill_of(choice: Choice) -> Endpoint:

@@ -10,6 +10,8 @@ from tandem_router.queueing.decisions import Decision, Reason, Refuse, Served, S
 from tandem_router.queueing.scheduler import Scheduler
 from tandem_router.types import Choice, Constraint, Endpoint, NoChoice, RequestInfo
 
+LOOK_SECONDS = 0.05
+
 
 class Gate:
     """Carries a Scheduler's decisions to the requests that wait for them."""
@@ -17,9 +19,10 @@ class Gate:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self._loop = asyncio.get_running_loop()
-        self._futures: dict[str, asyncio.Future[Choice]] = {}
+        self._turns: dict[str, tuple[RequestInfo, asyncio.Future[Choice]]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._wakes = inf
+        self._looked = -inf
 
     async def enter(self, info: RequestInfo, expires: float, size: int) -> Choice:
         """The workers for a new request, now or when its turn comes. Raises ApiError if it is refused.
@@ -31,15 +34,20 @@ class Gate:
             return answer.choice
         if isinstance(answer, Refuse):
             raise refusal(answer, info)
-        return await self._wait(info)
+        return await self._turn_of(info)
 
     async def again(self, info: RequestInfo, constraint: Constraint) -> Choice | NoChoice:
-        """Other workers after a failure, as `enter`."""
-        answer = self.scheduler.again(info.request_id, constraint, self._loop.time())
-        if isinstance(answer, Wait):
-            return await self._wait(info)
+        """Other workers after a failure. A request that waited for them in vain has none."""
+        answer = self.scheduler.again(info.request_id, constraint, self._loop.time(), info=info)
+        turn = self._turn_of(info) if isinstance(answer, Wait) else None
+        # What it held until now is free for others.
         self._advance()
-        return answer.choice if isinstance(answer, Start) else answer
+        if turn is None:
+            return answer.choice if isinstance(answer, Start) else answer
+        try:
+            return await turn
+        except ApiError as error:
+            return NoChoice(error.code)
 
     def prefilled(self, request_id: str) -> None:
         """The prefill leg was answered."""
@@ -54,39 +62,41 @@ class Gate:
 
     def leave(self, request_id: str, served: Served) -> None:
         """The request is over, or was given up while it waited."""
-        self._futures.pop(request_id, None)
+        self._turns.pop(request_id, None)
         self._act(self.scheduler.left(request_id, self._loop.time(), served))
 
     def workers_changed(self, endpoints: Iterable[Endpoint]) -> None:
         self._act(self.scheduler.workers_changed(endpoints, self._loop.time()))
 
     def reported(self) -> None:
-        """Workers told of their load."""
-        self._act(self.scheduler.reported(self._loop.time()))
+        """A worker told of its load. While somebody waits this is looked at, at times."""
+        now = self._loop.time()
+        if self._turns and now >= self._looked + LOOK_SECONDS:
+            self._looked = now
+            self._act(self.scheduler.reported(now))
 
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def _wait(self, info: RequestInfo) -> Choice:
-        future = self._futures[info.request_id] = self._loop.create_future()
+    def _turn_of(self, info: RequestInfo) -> asyncio.Future[Choice]:
+        """Its workers when its turn comes, or an ApiError."""
+        future: asyncio.Future[Choice] = self._loop.create_future()
+        self._turns[info.request_id] = (info, future)
         self._arm()
-        try:
-            return await future
-        except _RefusedError as error:
-            raise refusal(error.refuse, info) from None
+        return future
 
     def _act(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
-            future = self._futures.pop(decision.request_id, None)
-            if future is None or future.done():
+            info, future = self._turns.pop(decision.request_id)
+            if future.done():
                 # Its client left a moment ago; `leave` gives its place back.
                 continue
             if isinstance(decision, Start):
                 future.set_result(decision.choice)
             else:
-                future.set_exception(_RefusedError(decision))
-        if self._futures:
+                future.set_exception(refusal(decision, info))
+        if self._turns:
             self._arm()
 
     def _advance(self) -> None:
@@ -104,12 +114,6 @@ class Gate:
     def _fire(self) -> None:
         self._timer, self._wakes = None, inf
         self._advance()
-
-
-class _RefusedError(Exception):
-    def __init__(self, refuse: Refuse) -> None:
-        super().__init__(refuse.reason)
-        self.refuse = refuse
 
 
 def refusal(refuse: Refuse, info: RequestInfo) -> ApiError:

@@ -1,6 +1,7 @@
 """The router's series, as `tandem_wire.metrics` names them."""
 
 import math
+import warnings
 from collections import Counter as Tally
 from collections.abc import Mapping
 from functools import cache
@@ -9,6 +10,7 @@ from itertools import product
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tandem_perf.slo import mean_tpot
+from tandem_router.queueing.state import Backlog
 from tandem_router.record import Record
 from tandem_router.types import Endpoint, Role
 from tandem_wire import metrics as names
@@ -67,13 +69,19 @@ class RouterMetrics:
     def resumed(self, model: str) -> None:
         self._counter(names.ROUTER_RESUMED, model).inc()
 
+    def hedged(self, model: str) -> None:
+        self._counter(names.ROUTER_HEDGES, model).inc()
+
     def not_resumed(self, model: str, reason: str) -> None:
         self._counter(names.ROUTER_NOT_RESUMED, model, reason).inc()
 
     def ejected(self, endpoint: Endpoint, reason: str | None) -> None:
         """None: the worker is back. Only ejected workers have a series."""
         if reason is None:
-            self._ejected.remove(self._service, endpoint.pool, endpoint.name)
+            self._ejected.labels(self._service, endpoint.pool, endpoint.name).set(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # several processes keep the series, at 0
+                self._ejected.remove(self._service, endpoint.pool, endpoint.name)
         else:
             self._ejected.labels(self._service, endpoint.pool, endpoint.name).set(1)
             self._counter(names.ROUTER_EJECTIONS, endpoint.pool, reason).inc()
@@ -105,7 +113,18 @@ class RouterMetrics:
             self._counter(names.ROUTER_OUTPUT_TOKENS, model).inc(record.usage.output_tokens)
         if record.stream_error is not None:
             self._counter(names.ROUTER_STREAM_ERRORS, model, record.stream_error).inc()
+        if record.refusal is not None:
+            self._counter(names.ROUTER_REFUSED, record.service_class, record.refusal).inc()
+        elif record.choice is not None:
+            self._histogram(names.ROUTER_QUEUE_WAIT, record.service_class).observe(record.queued)
         self._phases(record)
+
+    def waiting(self, classes: Mapping[str, Backlog]) -> None:
+        """What waits now, by class."""
+        for name, backlog in classes.items():
+            self._gauge(names.ROUTER_QUEUE_DEPTH, name).set(backlog.requests)
+            self._gauge(names.ROUTER_QUEUE_TOKENS, name).set(backlog.tokens)
+            self._gauge(names.ROUTER_QUEUE_AGE, name).set(backlog.oldest)
 
     def _phases(self, record: Record) -> None:
         tpot = _tpot(record)

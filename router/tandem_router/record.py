@@ -12,6 +12,7 @@ class Record:
     """Times are the clock's, in seconds; None where it did not come to that.
 
     `cached_tokens` is what the prefill worker says of the prompt, `limits` what headers say of the caller's.
+    `queued` is the time in the queue, `refusal` why the queue did not take it.
     `model` is one of the known models or "unknown", so that clients cannot make label values.
     """
 
@@ -28,6 +29,9 @@ class Record:
     last_token: float | None = None
     usage: Usage | None = None
     stream_error: str | None = None
+    service_class: str = "default"
+    queued: float = 0.0
+    refusal: str | None = None
     cached_tokens: int | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
 

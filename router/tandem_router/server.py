@@ -19,6 +19,7 @@ from tandem_router.discovery import Discovery, Publish
 from tandem_router.engines import engines
 from tandem_router.health_watch import HealthWatch
 from tandem_router.http.front import Front
+from tandem_router.http.tls import HANDSHAKE_SECONDS, Certificate
 from tandem_router.http.upstream import Upstreams
 from tandem_router.legs import ask_peer
 from tandem_router.metrics import RouterMetrics
@@ -65,10 +66,13 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
         )
         runtime.desk = new_desk(config)
         runtime.views.ejected = health.ejected
-        runtime.watchers = Watchers(config.settings.scheduling, runtime.views, directory.knows)
+        runtime.watchers = Watchers(
+            config.settings.scheduling, runtime.views, directory.knows, runtime.gate.reported
+        )
         try:
             yield runtime
         finally:
+            runtime.gate.close()
             await runtime.watchers.close()
     finally:
         await peers.close()
@@ -91,8 +95,9 @@ async def listening(runtime: Runtime) -> AsyncIterator[int]:
 
     A client that leaves cancels its handler, also while its stream is silent.
     """
+    cold = ColdApi(runtime)
     runner = web.AppRunner(
-        ColdApi(runtime).application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
+        cold.application(), handler_cancellation=True, access_log=None, shutdown_timeout=1.0
     )
     await runner.setup()
     if runner.server is None:
@@ -101,15 +106,32 @@ async def listening(runtime: Runtime) -> AsyncIterator[int]:
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(runner.cleanup)
+        if runtime.config.shared:
+            stack.callback(loop.create_task(cold.keep_fresh()).cancel)
+        certificate = _certificate(runtime.config)
+        if certificate is not None:
+            stack.callback(loop.create_task(certificate.follow()).cancel)
         stack.push_async_callback(hot.close)
         servers = []
         for host in dict.fromkeys(runtime.config.hosts):
             server = await loop.create_server(
-                lambda: Front(hot, loop), host, runtime.config.port, backlog=BACKLOG
+                lambda: Front(hot, loop),
+                host,
+                runtime.config.port,
+                backlog=BACKLOG,
+                ssl=None if certificate is None else certificate.context,
+                ssl_handshake_timeout=None if certificate is None else HANDSHAKE_SECONDS,
+                reuse_port=runtime.config.shared,
             )
             stack.callback(server.close)
             servers.append(server)
         yield servers[0].sockets[0].getsockname()[1]
+
+
+def _certificate(config: RouterConfig) -> Certificate | None:
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return Certificate(config.tls_cert, config.tls_key)
 
 
 def publisher(runtime: Runtime) -> Publish:
@@ -118,6 +140,7 @@ def publisher(runtime: Runtime) -> Publish:
     def publish(endpoints: Sequence[Endpoint]) -> None:
         runtime.directory.publish(endpoints)
         runtime.peers.keep(endpoints)
+        runtime.gate.workers_changed(endpoints)
         runtime.health.know(endpoints)
         runtime.forecaster.keep(frozenset(e.name for e in endpoints))
         if runtime.watchers is not None:

@@ -14,13 +14,17 @@ Kind = Literal["counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One series. `name` is as exposed: a counter ends in `_total`."""
+    """One series. `name` is as exposed: a counter ends in `_total`.
+
+    `across` says what a gauge is to processes that are scraped as one: their sum, or the largest.
+    """
 
     name: str
     kind: Kind
     help: str
     labels: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
+    across: Literal["livesum", "livemax"] = "livemax"
 
 
 def _counter(name: str, help_: str, *labels: str) -> Metric:
@@ -31,6 +35,10 @@ def _gauge(name: str, help_: str, *labels: str) -> Metric:
     return Metric(f"tandem_{name}", "gauge", help_, labels)
 
 
+def _summed_gauge(name: str, help_: str, *labels: str) -> Metric:
+    return Metric(f"tandem_{name}", "gauge", help_, labels, across="livesum")
+
+
 def _histogram(name: str, help_: str, *labels: str, buckets: tuple[float, ...] = LATENCY) -> Metric:
     return Metric(f"tandem_{name}", "histogram", help_, labels, buckets)
 
@@ -38,7 +46,9 @@ def _histogram(name: str, help_: str, *labels: str, buckets: tuple[float, ...] =
 ROUTER_REQUESTS = _counter(
     "router_requests", "Requests answered, by HTTP status code.", "llmservice", "model", "code"
 )
-ROUTER_IN_FLIGHT = _gauge("router_requests_in_flight", "Requests being served now.", "llmservice", "model")
+ROUTER_IN_FLIGHT = _summed_gauge(
+    "router_requests_in_flight", "Requests being served now.", "llmservice", "model"
+)
 ROUTER_TTFT = _histogram(
     "router_ttft_seconds", "Request received to first token sent.", "llmservice", "model"
 )
@@ -51,6 +61,27 @@ ROUTER_TPOT = _histogram(
 )
 ROUTER_DURATION = _histogram(
     "router_request_duration_seconds", "Request received to last byte sent.", "llmservice", "model"
+)
+ROUTER_QUEUE_WAIT = _histogram(
+    "router_queue_wait_seconds",
+    "Time in the router's queue until a start.",
+    "llmservice",
+    "class",
+)
+ROUTER_QUEUE_DEPTH = _summed_gauge(
+    "router_queue_requests", "Requests that wait in the router.", "llmservice", "class"
+)
+ROUTER_QUEUE_TOKENS = _summed_gauge("router_queue_tokens", "Prompt tokens of these.", "llmservice", "class")
+ROUTER_QUEUE_AGE = _gauge(
+    "router_queue_oldest_seconds", "How long the oldest of these has waited.", "llmservice", "class"
+)
+ROUTER_REFUSED = _counter(
+    "router_refused",
+    "Requests that the queue refused, by reason (class_unattainable, queue_full, no_capacity,"
+    " deadline_exceeded).",
+    "llmservice",
+    "class",
+    "reason",
 )
 ROUTER_PREFILL = _histogram(
     "router_prefill_seconds", "The prefill leg: sent to answered.", "llmservice", "model"
@@ -126,6 +157,9 @@ ROUTER_STREAM_ERRORS = _counter(
 )
 ROUTER_RESUMED = _counter(
     "router_streams_resumed", "Streams that went on at another worker.", "llmservice", "model"
+)
+ROUTER_HEDGES = _counter(
+    "router_hedges", "Slow prefills that were sent to a second worker.", "llmservice", "model"
 )
 ROUTER_NOT_RESUMED = _counter(
     "router_streams_not_resumed",

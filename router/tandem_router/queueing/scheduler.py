@@ -14,7 +14,7 @@ from tandem_router.queueing.decisions import NOTHING, Decision, Reason, Refuse, 
 from tandem_router.queueing.line import LATE, OFFLINE, PARKED
 from tandem_router.queueing.policy import QueuePolicy
 from tandem_router.queueing.reserve import prefill_side
-from tandem_router.queueing.state import Bounds, Depth, Model, Running
+from tandem_router.queueing.state import Backlog, Bounds, Depth, Model, Running
 from tandem_router.queueing.tiers import DEFAULT, Tier
 from tandem_router.queueing.waiting import Ordered, Waiting
 from tandem_router.types import (
@@ -30,6 +30,9 @@ from tandem_router.types import (
 
 Choose = Callable[[RequestInfo, Constraint], Choice | NoChoice]
 """The pipeline, with the workers, their load and its randomness already in it."""
+
+FEW_STREAMS = 8
+"""With less than this on a decode worker, one more is never held back."""
 
 Predict = Callable[[RequestInfo, Choice], Prediction | None]
 """What the choice would give the request, None while nobody knows."""
@@ -98,14 +101,17 @@ class Scheduler:
         model.estimates.first_token(now - running.started - running.held.seconds)
         return self._dispatch(now) if roomier else []
 
-    def again(self, request_id: str, constraint: Constraint, now: float) -> Start | Wait | NoChoice:
+    def again(
+        self, request_id: str, constraint: Constraint, now: float, *, info: RequestInfo | None = None
+    ) -> Start | Wait | NoChoice:
         """Other workers for a running request whose choice failed or was refused.
 
         Where those that are left only lack room, it waits again, in its old place. Workers that were merely
-        busy are asked again then, whatever `constraint` says. Without any worker left it still has to be ended.
+        busy are asked again then, whatever `constraint` says. Without a worker left it still has to be ended.
         """
         running = self._running[request_id]
         waiting = running.waiting
+        waiting.info = info or waiting.info
         model = self._model(waiting.info.model)
         self._capacity.end_decode(running.held, now)
         if self._policy.fair is not None:
@@ -168,6 +174,16 @@ class Scheduler:
             if model.congestion is not None and model.line.first_of(PARKED) is not None
         )
         return min(first.due, self._capacity.next_opening(), *leaving)
+
+    def waiting(self, now: float) -> dict[str, Backlog]:
+        """What waits, by class."""
+        found = dict.fromkeys(self.depths, Backlog())
+        for waiting in self._waiting.values():
+            known = found[waiting.tier.name]
+            oldest = max(known.oldest, now - waiting.arrived)
+            tokens = known.tokens + waiting.info.prompt_tokens
+            found[waiting.tier.name] = Backlog(known.requests + 1, tokens, oldest)
+        return found
 
     def _model(self, name: str) -> Model:
         model = self._models.get(name)
@@ -294,7 +310,7 @@ class Scheduler:
         expected = model.estimates.wait(model.line.seconds_before(waiting) + waiting.seconds)
         self._leave(waiting, now)
         self._gone(waiting, now)
-        if isinstance(self._choose(info, UNCONSTRAINED), NoChoice):
+        if isinstance(self._choose(info, waiting.constraint), NoChoice):
             return Refuse(info.request_id, Reason.NO_CAPACITY, self._bounds.pod_start, waited)
         reason = Reason.DEADLINE if now >= waiting.expires else Reason.UNATTAINABLE
         return Refuse(info.request_id, reason, expected, waited)
@@ -309,9 +325,9 @@ class Scheduler:
                     decisions.append(started)
         return decisions
 
-    def _next(self, model: Model, now: float) -> Start | None:
+    def _next(self, model: Model, now: float) -> Decision | None:
         model.held_back = False
-        if not self._capacity.any_open(model.side):
+        if model.side and not self._capacity.any_open(model.side):
             return None
         for waiting in model.line.heads(now, model.estimates.rate):
             started = self._start(model, waiting, now)
@@ -320,6 +336,8 @@ class Scheduler:
                 model.line.started()
                 self._leave(waiting, now)
                 return started
+            if started.reason != BUSY:
+                return self._give_up(waiting, now)
         return None
 
     def _let_in(self, model: Model, now: float) -> None:
@@ -336,7 +354,8 @@ class Scheduler:
         info, capacity = waiting.info, self._capacity
         constraint = capacity.constraint()
         if waiting.constraint is not UNCONSTRAINED:
-            constraint = replace(waiting.constraint, full=constraint.full)
+            # Whoever holds the KV already needs no room for it.
+            constraint = replace(waiting.constraint, full=constraint.full - {waiting.constraint.held})
         for fence in self._policy.fences:
             if names := fence.avoid(waiting, now):
                 constraint = replace(constraint, full=constraint.full | names)
@@ -357,13 +376,14 @@ class Scheduler:
 
     def _harmless(self, model: Model, waiting: Waiting, choice: Choice) -> bool:
         """Whether those that run, or that come next, keep their objectives when it starts on `choice`."""
-        prediction, tier = self._predict(waiting.info, choice), waiting.tier
+        tier, streams = waiting.tier, self._capacity.worker(choice.decode.name).decodes
         if tier.offline:
-            offline = self._policy.offline
-            return offline.admits(waiting, choice, prediction, self._capacity, model.side)
-        if prediction is None or tier.tpot is None or waiting.lane == LATE:
+            prediction = self._predict(waiting.info, choice)
+            return self._policy.offline.admits(waiting, choice, prediction, self._capacity, model.side)
+        if streams < FEW_STREAMS or tier.tpot is None or waiting.lane == LATE:
             return True
-        return prediction.tpot <= tier.tpot or not self._capacity.worker(choice.decode.name).decodes
+        prediction = self._predict(waiting.info, choice)
+        return prediction is None or prediction.tpot <= tier.tpot
 
     def _account(self, model: Model, running: Running, served: Served, now: float) -> None:
         """What the end of a request teaches: lengths, shares, sessions, congestion."""

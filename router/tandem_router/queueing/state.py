@@ -37,6 +37,15 @@ class Depth:
     size: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What of one class waits now: requests, their prompt tokens, seconds that the oldest has waited."""
+
+    requests: int = 0
+    tokens: int = 0
+    oldest: float = 0.0
+
+
 class Model:
     """One model's line and what is known of it. `side`: the workers that compute its prompts, of pool `pool`.
 
