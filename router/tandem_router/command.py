@@ -77,6 +77,23 @@ class Duration(click.ParamType[float]):
     help="After SIGTERM, requests in flight get this long to end.",
 )
 @click.option(
+    "--processes",
+    type=click.IntRange(min=1, max=64),
+    default=1,
+    show_default=True,
+    help="Processes that share the port; requests in flight are counted and limited over all of them.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A file with the certificate chain: clients are served over TLS. Read again when it changes.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A file with the certificate's key.",
+)
+@click.option(
     "--api-keys",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     envvar="TANDEM_API_KEYS",
@@ -98,7 +115,7 @@ class Duration(click.ParamType[float]):
     metavar="JSON|@FILE",
     help="Classes, scheduling, queueing and more: what docs/configuration.md lists.",
 )
-def command(settings: str, **options: Any) -> None:
+def command(settings: str, processes: int, **options: Any) -> None:
     """Run the router in front of the workers.
 
     It speaks the OpenAI API (/v1/chat/completions, /v1/completions, /v1/models). Each prompt goes to a
@@ -113,8 +130,20 @@ def command(settings: str, **options: Any) -> None:
     /healthz, /readyz (200 while some worker can serve) and /metrics (Prometheus) are on the same port.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from tandem_router.processes import run_processes, shared_port
     from tandem_router.settings import read_settings
 
+    if (options["tls_cert"] is None) != (options["tls_key"] is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    port = shared_port()
+    if processes > 1 and port is None:
+        try:
+            raise SystemExit(run_processes(processes, options["hosts"][0], options["port"]))
+        except OSError as error:
+            raise click.ClickException(f"cannot serve on port {options['port']}: {error}") from error
+    if port is not None:
+        share = -(-options["max_in_flight"] // processes)
+        options |= {"port": port, "max_in_flight": share, "shared": True}
     try:
         config = RouterConfig(settings=read_settings(settings), **options)
     except ValueError as error:

@@ -13,6 +13,7 @@ class RouterConfig:
     """Times in seconds. `slo_ttft`, `slo_tpot` None: no objective of that kind.
 
     `model`: the model of workers whose discovery does not name one, known even while no worker is there.
+    `shared`: other processes of this router listen on the same port.
     """
 
     discovery: str
@@ -29,6 +30,9 @@ class RouterConfig:
     settings: RouterSettings = field(default_factory=RouterSettings)
     trtllm_auth_key_file: Path | None = None
     api_keys: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    shared: bool = False
 
 
 def read_secret(file: Path | None) -> str | None:

@@ -33,7 +33,9 @@ class Collectors:
         if metric.kind == "counter":
             self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=registry)
         elif metric.kind == "gauge":
-            self._gauges[metric.name] = Gauge(metric.name, metric.help, metric.labels, registry=registry)
+            self._gauges[metric.name] = Gauge(
+                metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode=metric.across
+            )
         else:
             self._histograms[metric.name] = Histogram(
                 metric.name, metric.help, metric.labels, buckets=metric.buckets, registry=registry
