@@ -173,7 +173,7 @@ def test_what_is_taken_out_of_the_spec_goes(running: Any) -> None:
 
 def test_a_bad_spec_changes_nothing_that_runs(running: Any, knows_rules: bool) -> None:
     before = settle(running)
-    told = "connector nixl needs engine type vllm"
+    told = "connector nixl needs engine type vllm or sglang or trtllm"
     if knows_rules:
         with pytest.raises(CommandError, match=told):
             running.kubectl.patch("llms", NAME, ACROSS)

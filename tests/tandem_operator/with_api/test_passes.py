@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -11,10 +11,12 @@ from tandem_operator.api import Manifest
 from tandem_operator.conditions import Notice
 from tandem_operator.images import Images
 from tandem_operator.kube import ApiError, Kube
+from tandem_operator.path_watch import PathWatch
 from tandem_operator.planners import Planners
 from tandem_operator.pool_pass import PoolPass
 from tandem_operator.recorder import Recorder
 from tandem_operator.report import Outcome
+from tandem_operator.scaling import MetricsSource
 from tandem_operator.service_pass import ServicePass
 
 Patched = Callable[[Manifest], Manifest]
@@ -31,7 +33,8 @@ class Operator:
         self.planning_ended = asyncio.Event()
         planners = Planners(kube, recorder, self._plan, lambda *_: None, self.clock)
         self.api = api
-        self.services = ServicePass(kube, recorder, planners, Images(), self.clock)
+        self.paths = PathWatch(self._sources, lambda *_: None, self.clock)
+        self.services = ServicePass(kube, recorder, planners, self.paths, Images(), self.clock)
         self.pools = PoolPass(kube, recorder, self.clock)
 
     async def _plan(self, *_: object) -> None:
@@ -40,6 +43,9 @@ class Operator:
             await asyncio.Event().wait()
         finally:
             self.planning_ended.set()
+
+    async def _sources(self, *_: str) -> list[MetricsSource]:
+        return []
 
     def clock(self) -> float:
         self.now += 1.0
@@ -58,8 +64,10 @@ class Operator:
 
 
 @pytest.fixture
-async def operator(kube: Kube, api: Any) -> Operator:
-    return Operator(kube, api)
+async def operator(kube: Kube, api: Any) -> AsyncIterator[Operator]:
+    made = Operator(kube, api)
+    yield made
+    await made.paths.close()
 
 
 @pytest.fixture
@@ -98,6 +106,7 @@ async def test_a_new_service_gets_its_children_and_becomes_available(running: Op
         "Available": ("True", "Serving"),
         "Progressing": ("False", "Settled"),
         "Degraded": ("False", "Healthy"),
+        "Disaggregating": ("Unknown", "TooFewRequests"),
     }
     status = api.named("LLMService", "base")["status"]
     assert status["observedGeneration"] == 1
@@ -183,7 +192,7 @@ async def test_a_bad_spec_changes_nothing_and_says_what_is_wrong(running: Operat
     assert outcome.fault is not None
     assert conditions(api)["Degraded"] == ("True", "InvalidSpec")
     assert conditions(api)["Available"] == ("True", "Serving"), "what runs goes on"
-    assert api.events("InvalidSpec") == ["spec.kvTransfer.connector: connector nixl needs engine type vllm"]
+    assert api.events("InvalidSpec") == ["spec.kvTransfer.connector: connector nixl needs engine type vllm or sglang or trtllm"]
     after = {path: item for path, item in api.objects.items() if path in before}
     assert after == before
     assert api.named("LLMService", "base")["status"]["observedGeneration"] == 2
