@@ -110,8 +110,8 @@ async def test_many_requests_at_once_share_the_workers() -> None:
         assert [status for status, _, _ in answers] == [200] * 60
         assert len({"".join(re.findall('"text":"([^"]*)"', body)) for _, body, _ in answers}) == 1
         assert {headers["x-tandem-decode"] for _, _, headers in answers} == {"decode-1", "decode-3"}
-        counts = [engine.stats.finished for engine in fakes.engines]
-        assert min(counts) >= 20
+        # Equal prompts are drawn to the prefill worker that has computed them.
+        assert min(engine.stats.finished for engine in fakes.of("decode")) >= 15
         assert dict(fakes.runtime.loads) == {}
 
 

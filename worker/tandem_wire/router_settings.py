@@ -43,6 +43,14 @@ class WeightedScorer(Settings):
     weight: float = Field(default=1.0, gt=0, le=1000)
 
 
+DEFAULT_SCORERS = (
+    WeightedScorer(name="predicted-latency", weight=1.0),
+    WeightedScorer(name="prefix-match", weight=0.3),
+    WeightedScorer(name="least-loaded", weight=0.2),
+    WeightedScorer(name="prefix-affinity", weight=0.1),
+)
+
+
 class KvEvents(Settings):
     """Prefixes are matched exactly, by what the workers tell of their caches, not by what was sent to them."""
 
@@ -60,7 +68,7 @@ class Scheduling(Settings):
     """How workers are chosen, by the names of policies."""
 
     filters: tuple[Name, ...] = Field(default=(), max_length=16)
-    scorers: tuple[WeightedScorer, ...] = Field(default=(WeightedScorer(name="least-loaded"),), max_length=16)
+    scorers: tuple[WeightedScorer, ...] = Field(default=DEFAULT_SCORERS, max_length=16)
     picker: Name = "best"
     kv_events: KvEvents | None = None
 

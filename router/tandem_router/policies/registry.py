@@ -73,7 +73,17 @@ class Policy:
         object.__setattr__(self, name, value)
 
 
-DEFAULT = Policy((), ((LeastLoaded(), 1.0),), Best())
+DEFAULT = Policy(
+    (),
+    (
+        (PredictedLatency(), 1.0),
+        (PrefixMatch(), 0.3),
+        (LeastLoaded(), 0.2),
+        (PrefixAffinity(), 0.1),
+    ),
+    Best(),
+)
+"""What the defaults of the settings say: objectives first, then caches, then room; affinity decides among equals."""
 
 
 def make(name: str) -> Any:
