@@ -32,8 +32,7 @@ class ClusterTarget:
         )
 
     async def sources(self) -> tuple[MetricsSource, ...]:
-        pods = await self._kube.list(PODS, self._namespace, self._labels)
-        return tuple(_source(pod) for pod in pods if is_ready(pod))
+        return await sources(self._kube, self._namespace, self._service)
 
     async def enact(self, decision: ScalingDecision) -> None:
         if not decision.replicas:
@@ -43,6 +42,12 @@ class ClusterTarget:
         for pool, replicas in decision.replicas.items():
             await self._kube.scale(self._namespace, f"{self._service}-{pool}", replicas)
         await self._publish(decision, change(decision, before, self._clock()))
+
+
+async def sources(kube: Kube, namespace: str, service: str) -> tuple[MetricsSource, ...]:
+    """A service's ready pods, to scrape."""
+    pods = await kube.list(PODS, namespace, {MANAGED_BY: MANAGER, SERVICE: service})
+    return tuple(_source(pod) for pod in pods if is_ready(pod))
 
 
 def is_ready(pod: Manifest) -> bool:

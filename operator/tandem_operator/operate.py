@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -13,12 +13,14 @@ import kopf
 from prometheus_client import CollectorRegistry, start_http_server
 
 from tandem_operator.cluster_config import Cluster
+from tandem_operator.cluster_target import sources
 from tandem_operator.controller import Controller, Key
 from tandem_operator.desired.names import MANAGER
 from tandem_operator.handlers import registry, settings
 from tandem_operator.images import Images
 from tandem_operator.kube import POOLS, SERVICES, ApiError, Kube, connect
 from tandem_operator.metrics import OperatorMetrics
+from tandem_operator.path_watch import PathWatch
 from tandem_operator.planner.loop import PlannerLoop
 from tandem_operator.planners import Planners
 from tandem_operator.pool_pass import PoolPass
@@ -54,17 +56,18 @@ async def operate(cluster: Cluster, options: Options) -> None:
         recorder = Recorder(kube, time.time)
         wake = partial(_wake, queue)
         planners = Planners(kube, recorder, _autoscaler(metrics), wake, time.time)
+        paths = PathWatch(partial(sources, kube), wake, time.monotonic)
         passes = {
-            SERVICES[1]: ServicePass(kube, recorder, planners, options.images, time.time).run,
+            SERVICES[1]: ServicePass(kube, recorder, planners, paths, options.images, time.time).run,
             POOLS[1]: PoolPass(kube, recorder, time.time).run,
         }
         controller = Controller(kube, options.namespace, queue, passes, metrics, rng)
         with _exposed(series, options):
-            await _run(controller, planners, options)
+            await _run(controller, (planners, paths), options)
 
 
-async def _run(controller: Controller, planners: Planners, options: Options) -> None:
-    """kopf, the controller and the planners, ending together whichever ends first."""
+async def _run(controller: Controller, watching: Sequence[Planners | PathWatch], options: Options) -> None:
+    """kopf, the controller, planners and watches, ending together whichever ends first."""
     handlers = registry(controller)
     stop = asyncio.Event()
     work = asyncio.create_task(controller.run(), name="controller")
@@ -74,7 +77,8 @@ async def _run(controller: Controller, planners: Planners, options: Options) -> 
     async def finish(**_: Any) -> None:
         work.cancel()
         await asyncio.wait({work})
-        await planners.close()
+        for each in watching:
+            await each.close()
 
     try:
         await kopf.operator(

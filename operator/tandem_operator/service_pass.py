@@ -11,6 +11,7 @@ from tandem_operator.desired.names import MANAGED_BY, MANAGER, SERVICE, router_n
 from tandem_operator.drift import Change, Ref, ending
 from tandem_operator.images import Images
 from tandem_operator.kube import CHILDREN, DEPLOYMENTS, POOLS, SERVICES, Kube
+from tandem_operator.path_watch import PathWatch
 from tandem_operator.planners import Planners
 from tandem_operator.recorder import Recorder
 from tandem_operator.report import Outcome, report
@@ -24,11 +25,18 @@ class ServicePass:
     """Level-triggered: it looks at what is there now, so it may run at any time and any number of times."""
 
     def __init__(
-        self, kube: Kube, recorder: Recorder, planners: Planners, images: Images, clock: Callable[[], float]
+        self,
+        kube: Kube,
+        recorder: Recorder,
+        planners: Planners,
+        paths: PathWatch,
+        images: Images,
+        clock: Callable[[], float],
     ) -> None:
         self._kube = kube
         self._recorder = recorder
         self._planners = planners
+        self._paths = paths
         self._images = images
         self._clock = clock
 
@@ -37,6 +45,7 @@ class ServicePass:
         live = await self._kube.get(SERVICES, namespace, name)
         if live is None or ending(live):
             self._planners.stop(namespace, name)
+            self._paths.stop(namespace, name)
             return Outcome()
         previous = observe.parse(LLMServiceStatus, live)
         owned: Children = await children(self._kube, live, {MANAGED_BY: MANAGER, SERVICE: name}, CHILDREN)
@@ -47,6 +56,7 @@ class ServicePass:
             try:
                 changes, owned = await self._converge(live, service, owned, settled=settled)
                 self._planners.ensure(service, live)
+                self._paths.ensure(service)
             except RefusedError as error:
                 fault = error.fault
         status = self._status(live, service, previous, owned, fault)
@@ -75,6 +85,7 @@ class ServicePass:
             router=observe.deployment(owned.get(Ref(*DEPLOYMENTS, router_name(meta["name"])))),
             fault=fault,
             planned=self._planners.planned(meta["namespace"], meta["name"]),
+            paths=self._paths.paths(meta["namespace"], meta["name"]),
         )
         return service_status(service, meta["generation"], previous, observed, self._clock())
 

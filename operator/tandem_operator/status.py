@@ -18,6 +18,7 @@ from tandem_operator.conditions import Finding, merge, timestamp
 from tandem_operator.desired.names import selector
 from tandem_operator.desired.router import url
 from tandem_operator.observe import ObservedPool, Workload
+from tandem_operator.paths import Paths, disaggregating
 from tandem_operator.scaling import ScalingDecision
 
 Reason = Literal["InvalidSpec", "NameConflict", "Refused"]
@@ -53,6 +54,7 @@ class Observed:
     router: Workload | None = None
     fault: Fault | None = None
     planned: Planned = Planned()
+    paths: Paths | None = None
 
 
 def service_status(
@@ -65,6 +67,8 @@ def service_status(
         _progressing(loads, observed.fault),
         _degraded(observed.fault, loads),
     ]
+    if service is not None and (found := disaggregating(service, observed.paths)) is not None:
+        findings.append(found)
     scaled = service is not None and service.spec.autoscaling.mode == "slo"
     if scaled:
         findings.append(_autoscaling(observed.planned.decision))

@@ -1,8 +1,10 @@
 """The seam between the planner and its metrics."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from tandem_operator.planner.types import Observation
+from tandem_operator.telemetry.readings import Reading, Values
 
 
 class TelemetryError(Exception):
@@ -18,3 +20,6 @@ class Telemetry(Protocol):
 
     async def observe(self, now: float) -> Observation:
         """The service over the window that ends now. Raises TelemetryError; returns within a few seconds."""
+
+    async def read(self, readings: Sequence[Reading], now: float) -> Values:
+        """Single readings, for other questions. Raises TelemetryError."""

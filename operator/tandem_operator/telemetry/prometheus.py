@@ -1,7 +1,7 @@
 """Observations from a Prometheus, by instant queries."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import aiohttp
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from tandem_operator.planner.types import Observation
 from tandem_operator.telemetry.assemble import assemble
 from tandem_operator.telemetry.base import TelemetryError
-from tandem_operator.telemetry.readings import READINGS, Reading, promql
+from tandem_operator.telemetry.readings import READINGS, Reading, Values, promql
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 
@@ -44,18 +44,20 @@ class PrometheusTelemetry:
         self._selector = {"llmservice": service, "namespace": namespace}
         self._window = window
 
-    async def observe(self, now: float) -> Observation:  # noqa: ARG002 - the seam's signature
-        """As Prometheus sees it: its own clock counts, not `now`. All readings are of one moment, so that a
-        sum and a count of the same samples agree."""
+    async def observe(self, now: float) -> Observation:
+        """As Prometheus sees it: its own clock counts, not `now`."""
+        return assemble(await self.read(READINGS, now), self._window)
+
+    async def read(self, readings: Sequence[Reading], now: float) -> Values:  # noqa: ARG002 - the seam's
+        """All readings are of one moment, so that a sum and a count of the same samples agree."""
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
             moment = await self._query(session, "time()")
             if not isinstance(moment, _Scalar):
                 raise self._no_prometheus()
             answers = await asyncio.gather(
-                *(self._read(session, reading, moment.result[1]) for reading in READINGS)
+                *(self._read(session, reading, moment.result[1]) for reading in readings)
             )
-        values = {reading.key: answer for reading, answer in zip(READINGS, answers, strict=True)}
-        return assemble(values, self._window)
+        return {reading.key: answer for reading, answer in zip(readings, answers, strict=True)}
 
     async def _read(
         self, session: aiohttp.ClientSession, reading: Reading, moment: str

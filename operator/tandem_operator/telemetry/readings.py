@@ -50,6 +50,9 @@ READINGS = (
     Reading("objectives", metrics.ROUTER_SLO.name, Fold.INCREASE, by=("objective", "attained")),
 )
 
+PATHS = Reading("paths", metrics.ROUTER_PATH.name, Fold.INCREASE, by=("path", "reason"))
+"""Not the planner's: how requests were served, and why so."""
+
 
 def promql(reading: Reading, selector: Mapping[str, str], window: float) -> str:
     """The reading as a PromQL instant query over series with the labels of `selector`."""

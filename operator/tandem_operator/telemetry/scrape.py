@@ -12,12 +12,12 @@ from tandem_operator.scaling import MetricsSource
 from tandem_operator.telemetry.assemble import assemble
 from tandem_operator.telemetry.base import TelemetryError
 from tandem_operator.telemetry.history import History, Series
-from tandem_operator.telemetry.readings import READINGS
+from tandem_operator.telemetry.readings import PATHS, READINGS, Reading, Values
 
 _log = logging.getLogger(__name__)
 _TIMEOUT = aiohttp.ClientTimeout(total=3)
 _MAX_CONNECTIONS = 32
-_SAMPLES = frozenset(reading.sample for reading in READINGS)
+_SAMPLES = frozenset(reading.sample for reading in (*READINGS, PATHS))
 
 Sources = Callable[[], Awaitable[Sequence[MetricsSource]]]
 
@@ -33,6 +33,10 @@ class ScrapeTelemetry:
 
     async def observe(self, now: float) -> Observation:
         """Sources that do not answer are left out: the observation then counts fewer workers."""
+        return assemble(await self.read(READINGS, now), self._window)
+
+    async def read(self, readings: Sequence[Reading], now: float) -> Values:
+        """The readings over the window that ends now. Raises TelemetryError."""
         sources = await self._sources()
         connector = aiohttp.TCPConnector(limit=_MAX_CONNECTIONS)
         async with aiohttp.ClientSession(timeout=_TIMEOUT, connector=connector) as session:
@@ -42,8 +46,7 @@ class ScrapeTelemetry:
             text = f"none of {len(sources)} ready processes" if sources else "no process is ready, so none"
             raise TelemetryError("unreachable", f"{text} gave metrics")
         self._history.record({series: v for samples in reached for series, v in samples.items()}, now)
-        values = {reading.key: self._history.read(reading, self._selector) for reading in READINGS}
-        return assemble(values, self._window)
+        return {reading.key: self._history.read(reading, self._selector) for reading in readings}
 
 
 async def _scrape(session: aiohttp.ClientSession, source: MetricsSource) -> dict[Series, float] | None:
