@@ -52,15 +52,15 @@ DEFAULT_SCORERS = (
 
 
 class KvEvents(Settings):
-    """Prefixes are matched exactly, by what the workers tell of their caches, not by what was sent to them."""
+    """Prefixes are matched exactly: by what workers tell of their caches, not by what was sent to them."""
 
     port: int = Field(default=5557, ge=1, le=65535, description="Where vLLM and SGLang publish their events.")
     replay_port: int = Field(default=5558, ge=1, le=65535, description="Where they send earlier ones again.")
     tokenizer: str | None = Field(
         default=None,
         max_length=4096,
-        description="Folder in the router's container with the model's tokenizer.json and chat template; without"
-        " it only prompts of token ids are matched exactly.",
+        description="Folder in the router's container with the model's tokenizer.json and chat template;"
+        " without it only prompts of token ids are matched exactly.",
     )
 
 

@@ -83,7 +83,7 @@ DEFAULT = Policy(
     ),
     Best(),
 )
-"""What the defaults of the settings say: objectives first, then caches, then room; affinity decides among equals."""
+"""The settings' defaults: objectives first, then caches, then room; affinity decides among equals."""
 
 
 def make(name: str) -> Any:
