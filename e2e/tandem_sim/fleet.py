@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from tandem_router.config import RouterConfig
 from tandem_router.runtime import Runtime
 from tandem_router.server import listening, new_runtime, publisher
+from tandem_router.settings import policy
 from tandem_router.types import Endpoint, Role
 from tandem_sim.engines.engine import SimEngine
 from tandem_sim.engines.server import running
@@ -66,7 +67,7 @@ async def fleet(*engines: Settings, config: RouterConfig = CONFIG) -> AsyncItera
     """Starts the engines, then the router, which knows all of them at once."""
     async with AsyncExitStack() as stack:
         started = [await stack.enter_async_context(running(settings)) for settings in engines]
-        runtime = await stack.enter_async_context(new_runtime(config))
+        runtime = await stack.enter_async_context(new_runtime(config, policy(config.settings)))
         port = await stack.enter_async_context(listening(runtime))
         result = Fleet(f"http://{config.hosts[0]}:{port}", runtime, started)
         result.publish(result.endpoints())

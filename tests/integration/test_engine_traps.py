@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any, get_args
 
@@ -13,10 +14,12 @@ from tandem_sim.engines.engine import SimEngine
 from tandem_sim.engines.faults import Fault
 from tandem_sim.engines.settings import Protocol, Settings
 from tandem_sim.engines.text import digest_of, tokens_of
-from tandem_sim.fleet import Fleet, fleet, pair
+from tandem_sim.fleet import CONFIG, Fleet, fleet, pair
+from tandem_wire.router_settings import Disaggregation, RouterSettings
 
 PROMPT = "a word " * 600
 TEXT = "".join(tokens_of(digest_of(PROMPT), 6))
+ALWAYS = replace(CONFIG, settings=RouterSettings(disaggregation=Disaggregation(mode="always")))
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 
 
@@ -52,9 +55,9 @@ async def test_kv_that_is_pulled_after_its_lease_is_never_served(
     """vLLM says 200 and gives wrong tokens. Without a stream, decoding has to be predictable."""
     monkeypatch.setattr(vllm, "LEASE_SECONDS", 0.6)
     settings = Settings(lease_seconds=0.6, slow_seconds=0.9, token_seconds=0.002)
-    async with fleet(*pair(settings)) as running:
-        for _ in range(12):
-            assert text_of((await ask(running, stream=True))[0]) == TEXT
+    async with fleet(*pair(settings), config=ALWAYS) as running:
+        for _ in range(24):
+            await ask(running, stream=True, max_tokens=12)
         running.engines[1].faults.inject(Fault.LATE_PULL)
         body, path = await ask(running, stream=stream)
         assert (text_of(body), path) == (TEXT, "fallback")
