@@ -94,8 +94,8 @@ async def test_errors_are_those_of_the_client_library() -> None:
         running.publish([])
         with pytest.raises(openai.InternalServerError) as none:
             await client.completions.create(model="fake", prompt="hi")
-        assert (none.value.status_code, none.value.code) == (503, "no_worker")
-        assert none.value.response.headers["retry-after"] == "5"
+        assert (none.value.status_code, none.value.code) == (503, "no_capacity")
+        assert none.value.response.headers["retry-after"] == "30"
 
 
 async def test_a_stop_at_the_first_token_is_a_whole_answer() -> None:

@@ -53,6 +53,12 @@ class Bytes(click.ParamType[int]):
 @click.option("--max-model-len", type=COUNT, help="Prompt and output tokens together; else the model's.")
 @click.option("--max-num-seqs", type=COUNT, default=64, help="Sequences that run at the same time.")
 @click.option(
+    "--max-waiting",
+    type=click.IntRange(min=0),
+    default=256,
+    help="Requests that may wait for one of these to end; more are refused (503), for another worker.",
+)
+@click.option(
     "--max-batched-tokens",
     type=COUNT,
     default=2048,
@@ -126,6 +132,7 @@ def _settings(options: dict[str, Any]) -> WorkerSettings:
         service=options["service"],
         pool=options["pool"],
         revision=options["revision"],
+        max_waiting=options["max_waiting"],
         threads=options["threads"],
     )
 
