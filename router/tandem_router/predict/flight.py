@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from tandem_router.predict.prompts import Ticket, Work
+from tandem_router.predict.prompts import Ticket
+from tandem_router.predict.question import Prompt, Tokens
 from tandem_router.predict.streams import Decoded, Stream
 from tandem_router.predict.worker import Worker
 from tandem_router.types import Prediction, RequestInfo
@@ -23,17 +24,17 @@ class Flight:
     __slots__ = (
         "_began",
         "_book",
-        "_cached",
         "_chosen",
         "_decode",
         "_first",
+        "_matched",
         "_prefill",
         "_prefilled",
+        "_prompt",
         "_signs",
         "_step",
         "_stream",
         "_ticket",
-        "_work",
         "prediction",
         "request",
     )
@@ -44,28 +45,28 @@ class Flight:
         request: RequestInfo,
         prefill: Worker | None,
         decode: Worker,
-        work: Work,
-        cached: tuple[int, int],
+        prompt: Prompt,
+        tokens: Tokens,
+        matched: int,
         prediction: Prediction | None,
         now: float,
     ) -> None:
         self._book, self.request, self.prediction = book, request, prediction
-        self._prefill, self._decode, self._work = prefill, decode, work
-        self._cached = cached
+        self._prefill, self._decode, self._prompt = prefill, decode, prompt
+        self._matched, self._signs = matched, tokens.signs
         self._chosen, self._prefilled, self._first, self._step = now, 0.0, 0.0, 0.0
         self._ticket: Ticket | None = None
         self._stream: Stream | None = None
         self._began = False
-        self._signs = decode.signs(now)
         side = prefill or decode
-        seconds = side.prefill_seconds(work)
+        seconds = prompt.seconds
         if prefill is None and not request.stream:
             decode.prompts.hide(seconds, now)
             decode.stalled(seconds, now)
             self._stream = decode.begin(request.prompt_tokens, now)
             self._began = True
         else:
-            self._ticket = Ticket(work, seconds, now)
+            self._ticket = Ticket(prompt.work, seconds, now)
             side.prompts.add(self._ticket)
             decode.expect(request.prompt_tokens)
 
@@ -86,12 +87,13 @@ class Flight:
         if self._prefilled:
             self._learn_transfer(now)
         elif self._prefill is None:
-            decode.stalled(decode.prefill_seconds(self._work), now)
+            decode.stalled(self._prompt.seconds, now)
         self._close_ticket(now)
         if self._stream is None:
             self._begin(now)
-        if self.prediction is not None:
-            self._book.ttft_errors(self.request.model).observe(self.prediction.ttft, now - self._chosen)
+        if self.prediction is not None and decode.shared.due("ttft", now):
+            errors = self._book.errors(self.request.model, "ttft")
+            errors.observe(self.prediction.ttft, now - self._chosen)
 
     def ended(self, now: float, output_tokens: int | None = None) -> None:
         """The last token came, `output_tokens` in all as the engine counted, None if it did not say."""
@@ -102,21 +104,23 @@ class Flight:
         seen = self._decode.end(stream, now)
         if output_tokens is None:
             return
-        self._book.lengths.observe(self.request, output_tokens)
+        shared = self._decode.shared
+        if shared.due("length", now):
+            self._book.lengths.observe(self.request, output_tokens)
         if seen is None or not self._first or output_tokens < _TOKENS_TO_TELL:
             return
         gaps = output_tokens - 1
         self._learn(seen, max(0.0, now - self._first - seen.stalled) / gaps, now)
-        if self.prediction is not None:
-            measured = (now - self._first) / gaps
-            self._book.tpot_errors(self.request.model).observe(self.prediction.tpot, measured)
+        if self.prediction is not None and shared.due("tpot", now):
+            errors = self._book.errors(self.request.model, "tpot")
+            errors.observe(self.prediction.tpot, (now - self._first) / gaps)
 
     def counted(self, prompt_tokens: int, cached_tokens: int | None) -> None:
         """What the engine says of the prompt; None where it does not tell what was cached."""
         if cached_tokens is None:
             return
         self._book.hits(self.request.model).observe(
-            prompt_tokens, min(self._cached[0], prompt_tokens), cached_tokens
+            prompt_tokens, min(self._prompt.matched, prompt_tokens), cached_tokens
         )
 
     def dropped(self, now: float) -> None:
@@ -153,5 +157,5 @@ class Flight:
     def _learn_transfer(self, now: float) -> None:
         shared, seconds = self._decode.shared, now - self._prefilled
         if seconds > 0 and shared.due("transfer", now):
-            tokens = self.request.prompt_tokens - self._cached[1]
+            tokens = self.request.prompt_tokens - self._matched
             shared.latency.transferred(tokens * shared.kv_bytes_per_token, seconds, self._step)

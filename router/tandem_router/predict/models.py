@@ -46,10 +46,10 @@ class Shared:
         self.latency = OnlineLatency(None if seed is None else seed.latency)
         self.kv_bytes_per_token = KV_BYTES_PER_TOKEN if seed is None else seed.kv_bytes_per_token
         self.outlook, self.streams, self.streamers = Outlook(), Streams(), 0
-        self._next = {"prefill": 0.0, "decode": 0.0, "transfer": 0.0}
+        self._next: dict[str, float] = {}
 
     def due(self, phase: str, now: float) -> bool:
-        if now < self._next[phase]:
+        if now < self._next.get(phase, 0.0):
             return False
         self._next[phase] = now + 1 / SAMPLES_A_SECOND
         return True

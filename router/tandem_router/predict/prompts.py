@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tandem_perf.latency import Chunk
-
 _SAME_STEP = 0.2
 """A prompt that is done this soon after another, as a share of its own time, was computed with it."""
 
@@ -34,8 +32,8 @@ class Sample(NamedTuple):
 
 
 def work_of(new_tokens: int, prefix_tokens: int) -> Work:
-    chunk = Chunk(new_tokens, prefix_tokens)
-    return Work(1.0, float(new_tokens), chunk.attended_tokens)
+    """Of one prompt: as `tandem_perf.latency.Chunk` counts."""
+    return Work(1.0, new_tokens, new_tokens * (prefix_tokens + new_tokens / 2))
 
 
 @dataclass(slots=True, eq=False)

@@ -55,9 +55,9 @@ class Worker:
         model = shared.latency.model.decode
         return signs(model, self.streams, shared.streams, shared.streamers, self.usual, now)
 
-    def tpot(self, kv_tokens: float, now: float) -> float:
+    def tpot(self, kv_tokens: float, signs: Signs, now: float) -> float:
         """Of another stream with `kv_tokens`; what streams lose to prompts on this worker is in it."""
-        others = self.shared.outlook.seconds(self.signs(now))
+        others = self.shared.outlook.seconds(signs)
         step = self.step_seconds(1, kv_tokens) + others * self.step_factor
         return step / (1 - min(0.9, self.busy(now)))
 
@@ -84,6 +84,8 @@ class Worker:
 
     def busy(self, now: float) -> float:
         """The share of the last seconds that went to prompts of requests that are decoded here, too."""
+        if not self._busy:
+            return 0.0
         return self._busy * math.exp((self._busy_at - now) / _HORIZON) / _HORIZON
 
     def stalled(self, seconds: float, now: float) -> None:
