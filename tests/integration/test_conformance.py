@@ -21,11 +21,13 @@ from tandem_sim.conformance.table import read, render
 from tandem_sim.engines.settings import Protocol, Settings
 from tandem_sim.engines.text import EOS
 from tandem_sim.fleet import CONFIG, ENGINE_OF, fleet, pair
+from tandem_wire.router_settings import Disaggregation, RouterSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 SIMULATED: tuple[Protocol, ...] = tuple(name for name in get_args(Protocol) if name != "native")
 WORDS = "a word " * 300
 SHORT = "the quick brown fox"
+ALWAYS = replace(CONFIG, settings=RouterSettings(disaggregation=Disaggregation(mode="always")))
 ANY_BYTE = {"stop_token_ids": list(range(256))}
 
 
@@ -50,7 +52,7 @@ async def test_simulated_engines(protocol: Protocol) -> None:
     settings = Settings(protocol=protocol)
     # SGLang's decode workers take no whole requests: a mixed one does.
     more = [settings] if protocol == "sglang" else []
-    async with fleet(settings) as alone, fleet(*pair(settings), *more) as handed:
+    async with fleet(settings) as alone, fleet(*pair(settings), *more, config=ALWAYS) as handed:
         await look(ENGINE_OF[protocol], alone.url, handed.url, WORDS, {})
         seen = [each for engine in handed.engines for each in engine.seen]
         assert {each.json()["model"] for each in seen} == {"fake"}

@@ -18,6 +18,7 @@ from tandem_router.access.keys_file import CHECK_SECONDS, KeysFile
 from tandem_router.access.names import Names
 from tandem_router.errors import ApiError
 from tandem_router.openai import Api, Asker, ParsedRequest, parse_request
+from tandem_router.sse import Usage
 from tandem_wire.router_settings import Access, RouterSettings, ServiceClass
 
 SECRET = "sk-secret-of-acme"
@@ -157,24 +158,24 @@ def test_without_a_known_key_nobody_gets_in(headers: dict[str, str]) -> None:
 def test_a_key_for_some_models_only() -> None:
     door = desk(entry(models=["m", "alias"]))
     caller = door.caller(bearer(), 0.0)
-    assert door.admit(caller, "m", parsed(), 0.0) == {}
+    assert door.admit(caller, parsed(), 0.0) == {}
     with refused(403, "model_not_allowed"):
-        door.admit(caller, "other", parsed("other"), 0.0)
+        door.admit(caller, parsed("other"), 0.0)
     assert door.known(caller, ["m", "other"]) == ["m"]
 
 
 def test_requests_are_limited_by_the_minute() -> None:
     door = desk(entry(requestsPerMinute=2), entry(OTHER))
     caller = door.caller(bearer(), 0.0)
-    assert door.admit(caller, "m", parsed(), 0.0)["x-ratelimit-remaining-requests"] == "1"
-    assert door.admit(caller, "m", parsed(), 0.0)["x-ratelimit-remaining-requests"] == "0"
+    assert door.admit(caller, parsed(), 0.0)["x-ratelimit-remaining-requests"] == "1"
+    assert door.admit(caller, parsed(), 0.0)["x-ratelimit-remaining-requests"] == "0"
     with refused(429, "rate_limited") as caught:
-        door.admit(caller, "m", parsed(), 0.0)
+        door.admit(caller, parsed(), 0.0)
     assert caught.error.retry_after == 30
     assert caught.error.headers["x-ratelimit-limit-requests"] == "2"
     assert caught.error.headers["x-ratelimit-reset-requests"] == "60.000s"
-    assert door.admit(caller, "m", parsed(), 30.0)
-    assert door.admit(door.caller(bearer(OTHER), 0.0), "m", parsed(), 0.0) == {}
+    assert door.admit(caller, parsed(), 30.0)
+    assert door.admit(door.caller(bearer(OTHER), 0.0), parsed(), 0.0) == {}
 
 
 def test_tokens_are_counted_as_they_were_used() -> None:
@@ -182,21 +183,21 @@ def test_tokens_are_counted_as_they_were_used() -> None:
     caller, request = door.caller(bearer(), 0.0), parsed(prompt="word " * 40)
     tokens = request.info.prompt_tokens
     assert 40 < tokens < 80
-    assert door.admit(caller, "m", request, 0.0)["x-ratelimit-remaining-tokens"] == str(100 - tokens)
-    door.settle(caller, request, 130, 0.0)
+    assert door.admit(caller, request, 0.0)["x-ratelimit-remaining-tokens"] == str(100 - tokens)
+    door.settle(caller, request, Usage(100, 30), 0.0)
     with refused(429, "rate_limited") as caught:
-        door.admit(caller, "m", parsed(), 0.0)
+        door.admit(caller, parsed(), 0.0)
     assert "tokens" in caught.error.message
     assert 18 <= caught.error.retry_after <= 25
-    assert door.admit(caller, "m", parsed(), 25.0)
+    assert door.admit(caller, parsed(), 25.0)
 
 
 def test_a_refused_request_takes_nothing() -> None:
     door = desk(entry(requestsPerMinute=5, tokensPerMinute=10))
     caller = door.caller(bearer(), 0.0)
-    door.settle(caller, parsed(), 11 + parsed().info.prompt_tokens, 0.0)
+    door.settle(caller, parsed(), Usage(11, parsed().info.prompt_tokens), 0.0)
     with refused(429, "rate_limited") as caught:
-        door.admit(caller, "m", parsed(), 0.0)
+        door.admit(caller, parsed(), 0.0)
     assert caught.error.headers["x-ratelimit-remaining-requests"] == "5"
 
 
@@ -250,17 +251,17 @@ def test_tenants_have_their_own_salts() -> None:
     door = desk(entry(), entry(OTHER, "umbrella"))
     acme, umbrella = (door.caller(bearer(key), 0.0) for key in (SECRET, OTHER))
     salts = [
-        door.salted(caller, parsed(**own).body)["cache_salt"]
+        door.salted(caller, parsed(**own)).body["cache_salt"]
         for caller in (acme, umbrella)
         for own in ({}, {"cache_salt": "mine"})
     ]
     assert len(set(salts)) == 4
-    assert door.salted(acme, parsed().body)["cache_salt"] == salts[0]
+    assert door.salted(acme, parsed()).body["cache_salt"] == salts[0]
     assert "acme" not in salts[0]
 
 
 def test_no_salt_without_keys_or_when_switched_off() -> None:
-    body = parsed(cache_salt="mine").body
-    assert desk().salted(Caller(Asker()), body) is body
+    request = parsed(cache_salt="mine")
+    assert desk().salted(Caller(Asker()), request) is request
     door = desk(entry(), cacheSalt=False)
-    assert door.salted(door.caller(bearer(), 0.0), body) is body
+    assert door.salted(door.caller(bearer(), 0.0), request) is request
