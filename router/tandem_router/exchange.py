@@ -223,8 +223,9 @@ class Exchange:
             lambda pairing, event: self._drop(pairing.prefill, event),
         )
         self._pairing = pairing
-        won = pairing is not first and isinstance(event, Prefilled)
-        return replace(event, prefill=pairing.prefill) if won else event
+        if pairing is not first and isinstance(event, Prefilled):
+            return replace(event, prefill=pairing.prefill)
+        return event
 
     def _second(self, first: Pairing) -> Pairing | None:
         """The same hand-over from the least loaded of the other workers that can make it."""

@@ -65,13 +65,15 @@ class Prefilled:
     """The prefill leg was answered; the KV, if any, is kept for `lease` seconds from now.
 
     `decode_seconds`: what a decode leg in one piece can take at most once it has the KV; infinite where that
-    is not known, and where the engine itself refuses KV that is gone.
+    is not known, and where the engine itself refuses KV that is gone. `prefill`: the worker that answered, if
+    it is not the chosen one.
     """
 
     params: Mapping[str, Any] | None
     finished: bool
     lease: float
     decode_seconds: float = math.inf
+    prefill: Endpoint | None = None
 
 
 @quick

@@ -12,6 +12,7 @@ from tandem_router.engines import ENGINES
 from tandem_router.engines.base import Engine
 from tandem_router.gate import Gate
 from tandem_router.health_watch import HealthWatch
+from tandem_router.hedging import Hedger
 from tandem_router.http.upstream import Upstreams
 from tandem_router.loads import LoadBook
 from tandem_router.metrics import RouterMetrics
@@ -57,6 +58,7 @@ class Runtime:
     watchers: Watchers | None = None
     forecaster: Forecaster = field(init=False)
     gate: Gate = field(init=False)
+    hedger: Hedger | None = field(init=False)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -64,6 +66,8 @@ class Runtime:
         classes = tiers(config.settings.classes, default)
         self.forecaster = forecaster(self.clock, classes, config.settings.prediction.profiles)
         self.views.predictor = self.forecaster
+        hedge = config.settings.recovery.hedge
+        self.hedger = None if hedge is None else Hedger(hedge)
         # A client that asked for no class is not refused for want of speed.
         self.gate = Gate(
             scheduler(

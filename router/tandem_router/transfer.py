@@ -199,11 +199,15 @@ def _prefilled(state: Transfer, event: Prefilled, now: float) -> Step:
     choice = state.choice
     if choice is None or choice.prefill is None:
         raise ValueError("a prefill answer without a prefill leg")
+    prefill = event.prefill or choice.prefill
+    if event.prefill is not None:
+        choice = replace(choice, prefill=prefill)
+        state = replace(state, choice=choice)
     both = state.phase is Phase.BOTH
     state = replace(state, legs=state.legs - {Leg.PREFILL})
     if event.params is not None and not both:
         deadline = now + event.lease * LEASE_SHARE
-        state = replace(state, handle=Handle(choice.prefill, event.params, deadline))
+        state = replace(state, handle=Handle(prefill, event.params, deadline))
     if now >= state.deadline:
         return _too_late(state, Leg.PREFILL)
     if event.finished and not state.stream:
