@@ -59,6 +59,7 @@ def endpoint_of(engine: SimEngine, index: int) -> Endpoint:
         model=settings.model,
         revision="1",
         bootstrap_port=engine.site.bootstrap_port,
+        kv_port=engine.site.kv_port if settings.protocol == "native" else 0,
     )
 
 

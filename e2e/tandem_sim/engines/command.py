@@ -31,6 +31,7 @@ def _option(name: str, kind: Any, default: Any, text: str) -> Callable[[Command]
 @_option("--host", str, "127.0.0.1", "Address to listen on, and to tell partners.")
 @_option("--port", _PORT, 8100, "HTTP port.")
 @_option("--bootstrap-port", _PORT, 8998, "Where decode workers of mooncake and sglang come to.")
+@_option("--kv-port", _PORT, 8200, "gRPC port of the native protocol.")
 @_option("--prefill-seconds", _SECONDS, 0.0, "Time that a prompt takes, one after another.")
 @_option("--token-seconds", _SECONDS, 0.0, "Time of a decode step.")
 @click.option("--profile", "reference", help="Take times from this latency profile: a name, or a .json file.")

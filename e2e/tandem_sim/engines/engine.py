@@ -24,6 +24,7 @@ from tandem_sim.engines.protocols import PROTOCOLS
 from tandem_sim.engines.protocols.base import Ask, HandOver, LoadFailedError, RefusedError, Site
 from tandem_sim.engines.settings import Settings
 from tandem_sim.engines.text import digest_of, ends_at_once, ids_after, output_tokens, prompts_of, token_ids
+from tandem_wire.kv_pb2 import Load
 
 REMEMBERED_REQUESTS = 1000
 GARBAGE = "5eed"
@@ -84,6 +85,17 @@ class SimEngine:
         """Another run: a new engine id, and no KV of the old one."""
         self.kv.forget(uuid4().hex)
         self._publish(self.cache.clear())
+
+    def load(self) -> Load:
+        """What the native protocol tells of a worker."""
+        block_size, compute = self.settings.block_size, self.compute
+        return Load(
+            num_running=compute.running,
+            num_waiting=compute.waiting,
+            kv_blocks_used=compute.kv_used // block_size,
+            kv_blocks_total=self.settings.kv_tokens // block_size,
+            num_leases=len(self.kv.leases),
+        )
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=2**30)

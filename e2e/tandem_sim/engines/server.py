@@ -9,7 +9,7 @@ from aiohttp import web
 
 from tandem_sim.engines.engine import SimEngine
 from tandem_sim.engines.kv_events import publishing
-from tandem_sim.engines.kv_service import serving_kv
+from tandem_sim.engines.kv_service import KvService, serving_kv
 from tandem_sim.engines.settings import Settings
 
 
@@ -31,7 +31,8 @@ async def running(settings: Settings) -> AsyncIterator[SimEngine]:
             runners.append(await stack.enter_async_context(_listening(app, host, settings.bootstrap_port)))
             site.bootstrap_port = _port(runners[-1])
         if settings.protocol == "native":
-            site.kv_port = await stack.enter_async_context(serving_kv(engine.kv, host))
+            service = KvService(settings, engine.kv, engine.changes, engine.load)
+            site.kv_port = await stack.enter_async_context(serving_kv(service, host, settings.kv_port))
         if settings.events != "none":
             engine.publisher = await stack.enter_async_context(
                 publishing(

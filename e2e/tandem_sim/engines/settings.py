@@ -27,6 +27,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 0
     bootstrap_port: int = 0
+    kv_port: int = 0
     prefill_seconds: float = 0.0
     token_seconds: float = 0.0
     tokens_per_event: int = 1

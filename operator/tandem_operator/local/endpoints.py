@@ -22,6 +22,7 @@ def document(workers: Iterable[tuple[ProcessSpec, bool]], model: str) -> str:
             "revision": spec.labels[names.REVISION],
             "ready": ready,
             "kv_port": spec.ports.get("kv", 0),
+            "bootstrap_port": spec.ports.get("bootstrap", 0),
         }
         for spec, ready in workers
     ]

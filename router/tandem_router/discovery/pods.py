@@ -8,7 +8,7 @@ from tandem_router.engines import ENGINES
 from tandem_router.types import Endpoint, Role
 
 _PREFIX = "tandemserve.dev"
-PORT_NAME, KV_PORT_NAME = "http", "kv"
+PORT_NAME, KV_PORT_NAME, BOOTSTRAP_PORT_NAME = "http", "kv", "bootstrap"
 
 
 def selector(service: str) -> str:
@@ -41,6 +41,7 @@ def endpoint_of(pod: Mapping[str, Any], model: str) -> Endpoint | None:
         topology=_place(labels, notes, spec),
         cost=_cost(notes),
         kv_port=_port(spec, KV_PORT_NAME) or 0,
+        bootstrap_port=_port(spec, BOOTSTRAP_PORT_NAME) or 0,
     )
 
 
