@@ -1,11 +1,11 @@
 """One request and the workers asked about: each worker is worked out once."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from tandem_router.policies import View
 from tandem_router.predict.beside import Signs
-from tandem_router.predict.models import Shared
 from tandem_router.predict.prompts import Work
 from tandem_router.types import Endpoint, Pair, Prediction, RequestInfo
 
@@ -24,14 +24,17 @@ class Prompt(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """What decoding would take on one worker. `stall`: streams that a second of prefill there holds up."""
+    """What decoding would take on one worker. `stall`: streams that a second of prefill there holds up.
+
+    `transfer`: of what the worker lacks of the prompt, infinite while nothing is known of transfers.
+    """
 
     known: bool
     step: float
     tpot: float
     stall: float
+    transfer: float
     signs: Signs
-    shared: Shared
 
 
 class Question:
@@ -80,7 +83,7 @@ class Question:
         prompt, tokens = self.prompt(endpoint), self.tokens(endpoint)
         if not (prompt.known and tokens.known):
             return None
-        _, queue, seconds, _, _ = prompt
+        queue, seconds = prompt.queue, prompt.seconds
         return Prediction(queue + seconds, tokens.tpot, 0.0, queue, seconds, seconds * tokens.stall)
 
     def _handover(self, pair: Pair) -> Prediction | None:
@@ -88,13 +91,10 @@ class Question:
         if prefill is None:
             return None
         prompt, tokens = self.prompt(prefill), self.tokens(decode)
-        shared = tokens.shared
-        if not (prompt.known and tokens.known and shared.latency.transfer_known):
+        transfer = tokens.transfer
+        if transfer == math.inf or not (prompt.known and tokens.known):
             return None
-        _, queue, seconds, _, _ = prompt
-        lacking = self.request.prompt_tokens - self._view.matches.get(decode.name, 0)
-        model = shared.latency.model.transfer
-        transfer = model.a + max(0, lacking) * shared.kv_bytes_per_token / model.bandwidth
+        queue, seconds = prompt.queue, prompt.seconds
         return Prediction(queue + seconds + transfer + tokens.step, tokens.tpot, transfer, queue, seconds)
 
     def _ask_prompt(self, endpoint: Endpoint) -> Prompt:
@@ -112,5 +112,10 @@ class Question:
         signs = worker.signs(now)
         tpot = worker.tpot(self._kv_tokens, signs, now)
         held_up = worker.held_up() * min(1.0, tpot / self._limit)
-        shared = worker.shared
-        return Tokens(shared.latency.decode_known, worker.step_now(now), tpot, held_up, signs, shared)
+        latency = worker.shared.latency
+        transfer = math.inf
+        if latency.transfer_known:
+            lacking = self.request.prompt_tokens - self._view.matches.get(endpoint.name, 0)
+            num_bytes = max(0, lacking) * worker.shared.kv_bytes_per_token
+            transfer = latency.model.transfer.a + num_bytes / latency.model.transfer.bandwidth
+        return Tokens(latency.decode_known, worker.step_now(now), tpot, held_up, transfer, signs)
