@@ -8,7 +8,7 @@ from tandem_router.engines.limits import HANDOVER_ONLY
 from tandem_router.rendezvous import ranked
 from tandem_router.types import Endpoint, Role
 
-_OWNERS = 3
+_OWNERS = 2
 _MAX_KEYS = 4096
 
 

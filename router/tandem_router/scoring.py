@@ -15,9 +15,9 @@ from tandem_router.question import Question
 from tandem_router.shortlist import neighbours, shortlist
 from tandem_router.types import Endpoint, Pair
 
-MAX_PAIRS = 36
+MAX_PAIRS = 9
 """So many pairs of a side are all scored; of more, those of the best rated workers."""
-_BEST = 4
+_BEST = 3
 MAX_LOOKED_AT = 4096
 """So many pairs are looked at for one that passes the filters, when none of the shortlist does."""
 

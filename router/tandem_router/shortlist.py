@@ -8,10 +8,10 @@ from tandem_router.prefix import affinity_keys
 from tandem_router.question import Question
 from tandem_router.types import Endpoint
 
-ENOUGH = 16
+ENOUGH = 9
 """So many workers of a role are all rated."""
 _TOO_FEW = 3
-_MATCHED = _LEAST_LOADED = 3
+_MATCHED, _LEAST_LOADED = 2, 3
 
 
 def shortlist(ask: Question, roster: Roster) -> Sequence[Endpoint]:
