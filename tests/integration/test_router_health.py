@@ -5,6 +5,8 @@ from itertools import count
 
 import aiohttp
 
+from tandem_router.moves import Failure, Kind, Leg
+from tandem_router.types import Choice, Path
 from tandem_sim.engines.faults import Fault
 from tandem_sim.engines.settings import Settings
 from tandem_sim.fleet import Fleet, fleet, pair
@@ -55,11 +57,15 @@ async def test_a_dead_worker_is_paid_for_a_few_times_only() -> None:
 
 async def test_busy_workers_are_not_ejected() -> None:
     async with fleet(*pair(NATIVE), *pair(NATIVE)) as running:
-        for engine in running.engines:
-            engine.faults.inject(Fault.BUSY, times=30)
-        for _ in range(10):
-            await ask(running)
+        prefill, decode, *_ = running.endpoints()
+        choice = Choice(prefill, decode, Path.DISAGGREGATED, "")
+        for leg in Leg:
+            for _ in range(20):
+                running.runtime.health.failed(Failure(leg, Kind.BUSY, ""), choice, pulls=True)
         assert running.runtime.health.ejected() == frozenset()
+        for _ in range(20):
+            running.runtime.health.failed(Failure(Leg.PREFILL, Kind.STATUS, ""), choice, pulls=True)
+        assert running.runtime.health.ejected() == {prefill.name}
 
 
 async def test_the_last_decode_worker_is_asked_however_it_fails() -> None:
