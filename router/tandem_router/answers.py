@@ -3,22 +3,33 @@
 from tandem_router.engines.base import PARAMS
 from tandem_router.errors import ApiError
 from tandem_router.headers import REQUEST_ID
-from tandem_router.json_body import BodyError, parse_object
+from tandem_router.json_body import BodyError, JsonBody, parse_object
 from tandem_router.record import Record
 
-_INTERNAL = (PARAMS, "ec_transfer_params")
+_OPAQUE = "disaggregated_params"
+_INTERNAL = (PARAMS, "ec_transfer_params", _OPAQUE)
 _ABSENT = f'"{PARAMS}":null'.encode()
 
 
 def public_body(data: bytes) -> bytes:
     """An answer without what only workers may know of each other: hosts, ports, block ids."""
-    if PARAMS.encode() not in data or _ABSENT in data:
+    has_opaque = _OPAQUE.encode() in data
+    if not has_opaque and (PARAMS.encode() not in data or _ABSENT in data):
         return data
     try:
-        body = parse_object(data)
+        body = parse_object(data).without(*_INTERNAL)
+        return (_without_opaque(body) if has_opaque else body).encode()
     except BodyError:
         return data
-    return body.without(*_INTERNAL).encode()
+
+
+def _without_opaque(body: JsonBody) -> JsonBody:
+    """TensorRT-LLM says it in each choice."""
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        return body
+    kept = [{key: value for key, value in choice.items() if key != _OPAQUE} for choice in choices]
+    return body.with_values({"choices": kept}) if kept != choices else body
 
 
 def answer_headers(record: Record, request_id: str, now: float) -> dict[str, str]:
