@@ -8,7 +8,7 @@ SHELL := /bin/bash
 VENV := .venv
 STAMP := $(VENV)/.installed
 PY := $(VENV)/bin/python
-GENERATED := manifests/crds charts/tandem/crds docs/metrics.md worker/tandem_wire/kv_pb2.py worker/tandem_wire/kv_pb2.pyi \
+GENERATED := manifests/crds charts/tandem/crds docs/metrics.md docs/configuration.md worker/tandem_wire/kv_pb2.py worker/tandem_wire/kv_pb2.pyi \
 	worker/tandem_wire/kv_pb2_grpc.py
 FRESH := .cache/generated
 
@@ -28,6 +28,7 @@ mkdir -p $(1)/docs $(1)/worker
 $(PY) -m tandem_operator.crd $(1)/manifests/crds
 $(PY) -m tandem_operator.crd $(1)/charts/tandem/crds
 $(PY) -m tandem_wire.metrics_doc $(1)/docs/metrics.md
+$(PY) -m tandem_wire.settings_doc $(1)/docs/configuration.md
 $(PY) -m grpc_tools.protoc -I worker --python_out=$(1)/worker --pyi_out=$(1)/worker \
 	--grpc_python_out=$(1)/worker tandem_wire/kv.proto
 endef
@@ -66,7 +67,7 @@ check-generated: $(STAMP) ## Fail if a generated file is not what `make generate
 		diff -ru "$$path" "$(FRESH)/$$path" || { echo "$$path is stale: run make generate" >&2; exit 1; }
 	done
 
-generate: $(STAMP) ## Write the CRDs, docs/metrics.md and the protobuf code again.
+generate: $(STAMP) ## Write the CRDs, docs/metrics.md, docs/configuration.md and the protobuf code again.
 	$(call GENERATE,.)
 
 conformance: $(STAMP) ## Write docs/conformance.md from what the tests see (make test compares).
