@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from tandem_perf.profile import load
 from tandem_router.policies.registry import Policy, build
 from tandem_wire.router_settings import RouterSettings
 
@@ -29,7 +30,12 @@ def _words(path: Sequence[int | str], message: str) -> str:
 
 
 def policy(settings: RouterSettings) -> Policy:
-    """How workers are chosen. Raises ValueError for a policy that does not exist."""
+    """How workers are chosen. Raises ValueError for a policy or a latency profile that does not exist."""
     scheduling = settings.scheduling
+    for given in settings.prediction.profiles:
+        try:
+            load(given.profile)
+        except OSError as error:
+            raise ValueError(f"the latency profile cannot be read: {error}") from error
     scorers = [f"{scorer.name}={scorer.weight}" for scorer in scheduling.scorers]
     return build(scheduling.filters, scorers, scheduling.picker, settings.disaggregation.mode)

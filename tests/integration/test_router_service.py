@@ -169,6 +169,10 @@ async def test_a_signal_lets_requests_end_and_refuses_readiness(tmp_path: Path) 
             ["--discovery", "file:x", "--settings", '{"scheduling": {"picker": "fastest"}}'],
             "unknown policy 'fastest'; known: ",
         ),
+        (
+            ["--discovery", "file:x", "--settings", '{"prediction": {"profiles": [{"profile": "x"}]}}'],
+            "no profile 'x'; known: ",
+        ),
         (["--discovery", "file:x", "--port", "70000"], "70000"),
     ],
 )

@@ -14,7 +14,7 @@ from tandem_sim.serving.outcome import Outcome, Report
 from tandem_sim.serving.service import Service
 
 PATIENCE = 120.0
-"""Seconds after the last arrival in which what is in flight may end."""
+"""Seconds after the last arrival in which what is in flight may end; sessions go on for half of them."""
 
 
 class Fleet:
@@ -28,6 +28,7 @@ class Fleet:
         self.outcomes: list[Outcome] = []
         self._places: dict[str, Door] = {}
         self._open = 0
+        self._stop = 0.0
 
     def run(self, load: Load) -> Report:
         """Plays the load. Calls that have not ended by then count as lost."""
@@ -38,6 +39,7 @@ class Fleet:
             self.clock.after(session[0].at, partial(self._arrive, session, 0))
         self._tell()
         last = max(starts, default=0.0)
+        self._stop = last + PATIENCE / 2
         self.clock.run(last)
         while self._open and self.clock.now < last + PATIENCE:
             self.clock.run(self.clock.now + 1.0)
@@ -53,7 +55,7 @@ class Fleet:
     def _arrive(self, session: Sequence[Call], index: int) -> None:
         def done(_outcome: Outcome) -> None:
             self._open -= 1
-            if index + 1 < len(session):
+            if index + 1 < len(session) and self.clock.now < self._stop:
                 self.clock.after(session[index + 1].at, partial(self._arrive, session, index + 1))
 
         call = session[index]

@@ -68,7 +68,7 @@ def agentic(path: Path) -> Load:
         calls = sessions.setdefault(name, [])
         calls.append(
             Call(
-                float(len(sessions) - 1) if not calls else float(row["think"]),
+                float(len(sessions) - 1) if not calls else float(row.get("think", 0.0)),
                 max(1, row["in"]),
                 max(1, row["out"]),
                 tuple(hash((row["s"], block)) for block in _runs(row.get("h", ""))),

@@ -60,7 +60,7 @@ async def _scrape(session: aiohttp.ClientSession, source: MetricsSource) -> dict
 
 
 def parse(target: str, exposition: str) -> dict[Series, float]:
-    """The samples that the planner reads, from Prometheus' text format; ValueError if it is not that."""
+    """The samples that are read, from Prometheus' text format; ValueError if it is not that."""
     return {
         Series(target, sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(exposition)
