@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 from tandem_perf.latency import PrefillModel
+from tandem_router.engines.limits import HANDOVER_ONLY
 from tandem_router.policies import Scored, View
 from tandem_router.policies.stay import ShortPrompts
 from tandem_router.types import Pair, Prediction, RequestInfo
@@ -25,12 +26,14 @@ class Disaggregate:
     def local(
         self, request: RequestInfo, handover: Scored, mixed: Scored | None, view: View, /
     ) -> tuple[Pair, str] | None:
-        own = Pair(None, handover.pair.decode)
         if self._mode != "auto":
             return None
         if view.predictor is None:
             return self._unknown.local(request, handover, mixed, view)
-        wholes = [own] if mixed is None else [own, mixed.pair]
+        decode = handover.pair.decode
+        wholes = [] if decode.engine in HANDOVER_ONLY else [Pair(None, decode)]
+        if mixed is not None:
+            wholes.append(mixed.pair)
         remote, *local = view.predictor.predict_all(request, (handover.pair, *wholes), view)
         known = [(p.cost, i) for i, p in enumerate(local) if p is not None]
         if remote is None or not known:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -58,6 +59,13 @@ def test_the_lower_cost_wins_and_its_reason_is_told() -> None:
     assert local(remote, Prediction(0.18, 0.01)) == (OWN, "prefill_busy")
     assert local(remote, Prediction(0.1, 0.01, interference=0.4)) is None
     assert local(remote, Prediction(0.19, 0.01), Prediction(0.1, 0.01)) == (WHOLE, "short_prompt")
+
+
+def test_a_decode_worker_that_cannot_prefill_is_never_asked_to() -> None:
+    decode = replace(DECODE, engine="sglang")
+    pair = Pair(replace(PREFILL, engine="sglang"), decode)
+    told = Told({pair: Prediction(0.2, 0.01), Pair(None, decode): Prediction(0.1, 0.01)})
+    assert Disaggregate().local(REQUEST, Scored(1.0, pair), None, View(predictor=told)) is None
 
 
 @pytest.mark.parametrize("view", [View(), View(predictor=Told({}))])
