@@ -41,14 +41,16 @@ def answer_headers(record: Record, request_id: str, now: float) -> dict[str, str
             headers["x-tandem-prefill"] = record.prefill_name
         if record.decode_name:
             headers["x-tandem-decode"] = record.decode_name
-    phases = {
-        "queue": record.queued,
-        "prefill": record.prefill_seconds,
-        "handover": record.handover_seconds,
-        "total": now - record.received,
-    }
-    timing = ", ".join(f"{name};dur={s * 1000:.1f}" for name, s in phases.items() if s is not None)
-    return headers | {"server-timing": timing}
+    timing = f"total;dur={(now - record.received) * 1000:.1f}"
+    for name, seconds in (
+        ("handover", record.handover_seconds),
+        ("prefill", record.prefill_seconds),
+        ("queue", record.queued),
+    ):
+        if seconds is not None:
+            timing = f"{name};dur={seconds * 1000:.1f}, {timing}"
+    headers["server-timing"] = timing
+    return headers
 
 
 def error_headers(error: ApiError, request_id: str) -> dict[str, str]:

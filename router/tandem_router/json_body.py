@@ -84,7 +84,7 @@ class JsonBody(Mapping[str, Any]):
 
 
 def new_members(values: Mapping[str, Any]) -> dict[str, Member]:
-    return {key: Member(json.dumps(value).encode(), value) for key, value in values.items()}
+    return {key: Member(msgspec.json.encode(value), value) for key, value in values.items()}
 
 
 def parse_object(data: bytes) -> JsonBody:

@@ -53,7 +53,9 @@ def with_cached_tokens(data: bytes, cached_tokens: int) -> bytes:
     if details is None:
         added = b'"prompt_tokens_details":{"cached_tokens":%d},' % cached_tokens
         return data[: opens.end()] + added + data[opens.end() :]
-    told = json.loads(details[1]) or {}
+    if details[1] == b"null":
+        return b'%b{"cached_tokens":%d}%b' % (data[: details.start(1)], cached_tokens, data[details.end(1) :])
+    told = json.loads(details[1])
     value = json.dumps(told | {"cached_tokens": cached_tokens}, separators=(",", ":")).encode()
     return data[: details.start(1)] + value + data[details.end(1) :]
 

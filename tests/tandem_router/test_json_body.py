@@ -33,7 +33,7 @@ def test_unknown_members_stay_byte_for_byte() -> None:
     edited = parse_object(data).without("stream").with_values({"max_tokens": 1, "new": {"k": None}}).encode()
     assert odd in edited
     assert edited.startswith(b'{"max_tokens": 1, "x"')
-    assert edited.endswith(b'"new": {"k": null}}')
+    assert edited.endswith(b'"new": {"k":null}}')
 
 
 def test_integers_beyond_doubles_are_exact() -> None:
