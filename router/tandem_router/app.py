@@ -12,7 +12,7 @@ from tandem_router.access.desk import Caller, model_card, model_not_found
 from tandem_router.answers import error_headers
 from tandem_router.dialects import COUNT_TOKENS, DIALECTS, count_tokens, error_for
 from tandem_router.errors import ApiError
-from tandem_router.exchange import Exchange, Job
+from tandem_router.exchange import Exchange
 from tandem_router.exposition import exposition
 from tandem_router.fitting import fitted
 from tandem_router.headers import REQUEST_ID, forwarded, request_ids
@@ -20,6 +20,7 @@ from tandem_router.http.deadlines import Deadlines
 from tandem_router.http.front import Front, Handler
 from tandem_router.http.head import HttpError, RequestHead
 from tandem_router.http.request import Client, Request
+from tandem_router.legwork import Job
 from tandem_router.openai import Api, parse_request
 from tandem_router.record import Record
 from tandem_router.reply import Reply

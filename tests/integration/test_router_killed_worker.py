@@ -163,7 +163,7 @@ def without_cached(answer: Told) -> Told:
 
 @pytest.mark.timeout(60 + 15 * KILLS)
 async def test_no_stream_is_lost_when_decode_workers_are_killed(
-    tiny_checkpoint: Path, record_property: Callable[[str, object], None]
+    tiny_checkpoint: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     async with service(tiny_checkpoint) as (url, runtime, workers), aiohttp.ClientSession() as session:
         alone = workers[0].endpoint
@@ -184,6 +184,6 @@ async def test_no_stream_is_lost_when_decode_workers_are_killed(
         resumed = runtime.metrics.registry.get_sample_value("tandem_router_streams_resumed_total", labels)
         assert resumed is not None
         assert resumed >= KILLS, "each kill hit some streams"
-        record_property("streams", KILLS * CLIENTS)
-        record_property("went on elsewhere", resumed)
+        record_testsuite_property("streams", KILLS * CLIENTS)
+        record_testsuite_property("went on elsewhere", resumed)
         assert dict(runtime.loads) == {}
