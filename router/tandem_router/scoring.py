@@ -17,7 +17,7 @@ from tandem_router.types import Endpoint, Pair
 
 MAX_PAIRS = 9
 """So many pairs of a side are all scored; of more, those of the best rated workers."""
-_BEST = 3
+_BEST = 2
 MAX_LOOKED_AT = 4096
 """So many pairs are looked at for one that passes the filters, when none of the shortlist does."""
 
@@ -51,7 +51,7 @@ def wholes(ask: Question, roster: Roster) -> Ways:
 def handovers(ask: Question, side: Side) -> Ways:
     """The pairs of a side that pass the filters and are worth scoring."""
     decodes, prefills = shortlist(ask, side.decodes), shortlist(ask, side.prefills)
-    if ask.policy.looks_at_pairs and len(prefills) < len(side.prefills):
+    if ask.policy.looks_at_places and len(prefills) < len(side.prefills):
         prefills = [*prefills, *neighbours(ask, decodes, prefills, side.prefills)]
     if not prefills or not decodes:
         return Ways([], [])
@@ -93,7 +93,7 @@ def _best_rows(ask: Question, prefills: list[_Rated], decodes: list[_Rated]) -> 
         return list(product(prefills, decodes))
     best_prefills, best_decodes = _best(ask, prefills), _best(ask, decodes)
     rows = list(product(best_prefills, best_decodes))
-    if ask.policy.looks_at_pairs:
+    if ask.policy.looks_at_places:
         taken = {p.endpoint.name for p in best_prefills}
         for decode in best_decodes:
             place = decode.endpoint.topology

@@ -56,7 +56,10 @@ class Filter(Protocol):
 
 
 class Scorer(Protocol):
-    """Rates candidates, each in [0, 1], higher is better, in their order. Called once per decision."""
+    """Rates candidates, each in [0, 1], higher is better, in their order. Called once per decision.
+
+    One with the attribute `looks_at_places = True` gets pairs in one place among those to rate.
+    """
 
     def score(self, request: RequestInfo, pairs: Sequence[Pair], view: View, /) -> Sequence[float]: ...
 

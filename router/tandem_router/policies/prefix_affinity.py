@@ -19,17 +19,16 @@ SLACK = 3.0
 
 
 def by_ownership(key: int, endpoints: Sequence[Endpoint], view: View) -> list[float]:
-    """1 for the first owner of `key` that is not overloaded, then 1/2, 1/4, 1/8; 0 for all others."""
-    taken = room_taken(endpoints, view)
-    bound = LOAD_FACTOR * sum(taken) / len(taken) + SLACK
-    weights = [weight(key, e.name) if load <= bound else -1 for e, load in zip(endpoints, taken, strict=True)]
+    """1 for the first owner of `key` that is not overloaded, 0 for all others."""
+    weights = [weight(key, e.name) for e in endpoints]
     ratings = [0.0] * len(endpoints)
-    rating = 1.0
-    for index in sorted(range(len(weights)), key=weights.__getitem__, reverse=True)[:4]:
-        if weights[index] < 0:
-            break
-        ratings[index] = rating
-        rating /= 2
+    owner = weights.index(max(weights))
+    if endpoints[owner].name in view.loads:
+        taken = room_taken(endpoints, view)
+        bound = LOAD_FACTOR * sum(taken) / len(taken) + SLACK
+        free = [index for index, load in enumerate(taken) if load <= bound]
+        owner = max(free, key=weights.__getitem__)
+    ratings[owner] = 1.0
     return ratings
 
 

@@ -60,14 +60,15 @@ class Policy:
     pair_filters: tuple[Filter, ...] = field(init=False)
     ratings: tuple[tuple[Rating, float], ...] = field(init=False)
     pairings: tuple[tuple[Scorer, float], ...] = field(init=False)
-    looks_at_pairs: bool = field(init=False)
+    looks_at_places: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self._set("endpoint_filters", tuple(f for f in self.filters if not isinstance(f, PairFilter)))
         self._set("pair_filters", tuple(f for f in self.filters if not isinstance(f, EndpointFilter)))
         self._set("ratings", tuple((s, weight) for s, weight in self.scorers if isinstance(s, Rating)))
         self._set("pairings", tuple((s, weight) for s, weight in self.scorers if not isinstance(s, Rating)))
-        self._set("looks_at_pairs", bool(self.pair_filters or self.pairings))
+        paired = (*self.pair_filters, *(scorer for scorer, _ in self.pairings))
+        self._set("looks_at_places", any(getattr(each, "looks_at_places", False) for each in paired))
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

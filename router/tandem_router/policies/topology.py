@@ -16,12 +16,16 @@ def is_near(pair: Pair) -> bool:
 class Near:
     """1 for a pair in one place, 0 for another."""
 
+    looks_at_places = True
+
     def score(self, _request: RequestInfo, pairs: Sequence[Pair], _view: View, /) -> Sequence[float]:
         return [float(is_near(pair)) for pair in pairs]
 
 
 class OnlyNear(PairFilter):
     """Passes only pairs in one place."""
+
+    looks_at_places = True
 
     def pair(self, _request: RequestInfo, pair: Pair, _view: View, /) -> bool:
         return is_near(pair)
