@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from tandem_router.access.desk import Caller, Desk
 from tandem_router.access.keys import KeyRing, KeysError, parse_keys
 from tandem_router.access.keys_file import CHECK_SECONDS, KeysFile
 from tandem_router.access.names import Names
+from tandem_router.command import command
 from tandem_router.errors import ApiError
 from tandem_router.openai import Api, Asker, ParsedRequest, parse_request
 from tandem_router.sse import Usage
@@ -265,3 +267,24 @@ def test_no_salt_without_keys_or_when_switched_off() -> None:
     assert desk().salted(Caller(Asker()), request) is request
     door = desk(entry(), cacheSalt=False)
     assert door.salted(door.caller(bearer(), 0.0), request) is request
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "complaint"),
+    [
+        (json.dumps({"keys": [entry(oops=SECRET)]}), ["--api-keys", "FILE"], "oops"),
+        ("", ["--settings", '{"access": {"keysSecret": "team-keys"}}'], "--api-keys"),
+    ],
+)
+def test_a_router_without_its_keys_does_not_start(
+    content: str, arguments: list[str], complaint: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.yaml"
+    file.write_text(content)
+    given = [str(file) if argument == "FILE" else argument for argument in arguments]
+    result = CliRunner().invoke(command, ["--discovery", f"file:{tmp_path}/none", "--port", "0", *given])
+    assert result.exit_code == 1
+    last = result.output.splitlines()[-1]
+    assert last.startswith("Error: the API keys cannot be used")
+    assert complaint in last
+    assert SECRET not in result.output
