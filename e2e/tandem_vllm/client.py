@@ -1,5 +1,6 @@
 """A client's view: the official OpenAI client, and what it gets to see."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,9 +40,15 @@ def connect(url: str) -> OpenAI:
 
 
 def ask(
-    client: OpenAI, prompt: str, *, kind: Kind = "completion", stream: bool = False, **options: Any
+    client: OpenAI,
+    prompt: str,
+    *,
+    kind: Kind = "completion",
+    stream: bool = False,
+    at_event: tuple[int, Callable[[], None]] | None = None,
+    **options: Any,
 ) -> Answer:
-    """Ask the model, greedily unless `options` say else."""
+    """Ask the model, greedily unless `options` say else. `at_event`: call this at that event of a stream."""
     body: dict[str, Any] = {
         "model": checkpoint.MODEL,
         "temperature": 0,
@@ -57,7 +64,11 @@ def ask(
     else:
         raw = client.completions.with_raw_response.create(**body, prompt=prompt)
     headers = raw.headers
-    chunks = list(raw.parse()) if stream else [raw.parse()]
+    chunks = []
+    for chunk in raw.parse() if stream else [raw.parse()]:
+        chunks.append(chunk)
+        if at_event is not None and len(chunks) == at_event[0]:
+            at_event[1]()
     (usage,) = (chunk.usage for chunk in chunks if chunk.usage)
     choices = [chunk.choices[0] for chunk in chunks if chunk.choices]
     reasons = [choice.finish_reason for choice in choices if choice.finish_reason]

@@ -26,13 +26,16 @@ ROUTER_READY_SECONDS = 30.0
 class Stack:
     """What a run starts, in a folder of its own. `close` ends all of it, also after a failed `start`.
 
-    `connector` is how the engines hand KV over; `engines` are some of ENGINES.
+    `connector` is how the engines hand KV over; `engines` are some of ENGINES; `port` is the router's, which
+    is taken on loopback too: two at the same time need two.
     """
 
-    def __init__(self, folder: Path, connector: str = "nixl", engines: Sequence[str] = ENGINES) -> None:
+    def __init__(
+        self, folder: Path, connector: str = "nixl", engines: Sequence[str] = ENGINES, port: int = 8000
+    ) -> None:
         self._folder, self._engines = folder, engines
         self._endpoints = folder / "endpoints.json"
-        self._specs = _specs(f"file:{self._endpoints}", connector)
+        self._specs = _specs(f"file:{self._endpoints}", connector, port)
         self._processes: dict[str, Process] = {}
 
     def start(self) -> None:
@@ -43,10 +46,14 @@ class Stack:
         deadline = time.monotonic() + ENGINE_READY_SECONDS
         for name in self._engines:
             self._wait_ready(name, deadline)
-        known = [(self._specs[name], True) for name in BEHIND_ROUTER]
-        endpoints.write(self._endpoints, endpoints.document(known, checkpoint.MODEL))
+        self.tell_router(*BEHIND_ROUTER)
         self._start("router")
         self._wait_ready("router", time.monotonic() + ROUTER_READY_SECONDS)
+
+    def tell_router(self, *names: str) -> None:
+        """From now on these engines are the router's; it looks once a second."""
+        known = [(self._specs[name], True) for name in names]
+        endpoints.write(self._endpoints, endpoints.document(known, checkpoint.MODEL))
 
     def restart(self, name: str) -> None:
         """Start an engine that was killed, at the same address, and return once it serves."""
@@ -84,10 +91,11 @@ class Stack:
         self._processes[name].wait_ready(self._specs[name].readiness.url, deadline)
 
 
-def _specs(discovery: str, connector: str) -> dict[str, ProcessSpec]:
+def _specs(discovery: str, connector: str, port: int) -> dict[str, ProcessSpec]:
     """The router and one worker of every pool, as the operator would have them."""
     service = yaml.safe_load(SERVICE.read_text(encoding="utf-8"))
     service["spec"]["kvTransfer"] = {"connector": connector}
+    service["spec"]["router"]["port"] = port
     made = deployments(one_service(StringIO(yaml.safe_dump(service))))
     # Every process has its own loopback address, as a pod has; random ones, so that two runs do not meet.
     network = f"127.{1 + secrets.randbelow(254)}.{secrets.randbelow(256)}"

@@ -16,24 +16,26 @@ from tandem_vllm.stack import BEHIND_ROUTER, ENGINES, Stack
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
-    with _running(request, "nixl", ENGINES) as stack:
+    with _running(request, "nixl", ENGINES, 8000) as stack:
         yield stack
 
 
 @pytest.fixture(scope="module")
 def pushing(request: pytest.FixtureRequest) -> Iterator[Stack]:
     """A pair whose prefill engine writes KV instead of keeping it."""
-    with _running(request, "nixl-push", BEHIND_ROUTER) as stack:
+    with _running(request, "nixl-push", BEHIND_ROUTER, 8001) as stack:
         yield stack
 
 
 @contextmanager
-def _running(request: pytest.FixtureRequest, connector: str, engines: Sequence[str]) -> Iterator[Stack]:
+def _running(
+    request: pytest.FixtureRequest, connector: str, engines: Sequence[str], port: int
+) -> Iterator[Stack]:
     if not environment.is_current():
         pytest.fail(f"{environment.VENV.name} is missing or out of date: run `make e2e-vllm`", pytrace=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = Path(tempfile.mkdtemp(prefix="tandem-vllm-"))
-    stack = Stack(folder, connector, engines)
+    stack = Stack(folder, connector, engines, port)
     try:
         stack.start()
         yield stack

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 DISAGGREGATED = ("vllm-prefill-0", "vllm-decode-0", "disaggregated")
 FALLBACK = (None, "vllm-decode-0", "fallback")
+LOCAL = (None, "vllm-decode-0", "local")
 
 
 def test_it_dies_under_load_and_comes_back(stack: Stack, router: OpenAI, alone: OpenAI) -> None:
@@ -34,7 +35,8 @@ def test_it_dies_under_load_and_comes_back(stack: Stack, router: OpenAI, alone: 
     expected = [client.ask(alone, text).content for text in texts]
     assert [answer.result().content for answer in answers] == expected
     assert without.content == client.ask(alone, late).content
-    assert without.workers == FALLBACK
+    # By then the router may have taken the dead engine out, and need not find out again.
+    assert without.workers in (FALLBACK, LOCAL)
     assert again.content == client.ask(alone, later).content
     assert again.workers == DISAGGREGATED
 

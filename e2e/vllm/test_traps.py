@@ -93,4 +93,4 @@ def test_a_killed_prefill_engine_fails_its_partner_at_once(
     finally:
         stack.restart("prefill")
     assert answer.content == client.ask(alone, text).content
-    assert answer.workers[2] == "fallback"
+    assert answer.workers[2] in ("fallback", "local")
