@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 from tandem_router.engines.limits import HANDOVER_ONLY
 from tandem_router.rendezvous import ranked
@@ -13,19 +14,30 @@ _MAX_KEYS = 4096
 
 
 class Roster(tuple[Endpoint, ...]):
-    """Workers of one kind, and which of them own which keys."""
+    """Workers of one kind, and what is looked up of them in every decision."""
 
-    _owners: dict[int, list[int]]
+    @cached_property
+    def names(self) -> list[str]:
+        return [endpoint.name for endpoint in self]
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Name -> index."""
+        return {name: index for index, name in enumerate(self.names)}
 
     def owners(self, key: int) -> list[int]:
         """Indices of the first workers for `key`, by rendezvous hashing."""
-        owners = self.__dict__.setdefault("_owners", {})
-        found = owners.get(key)
+        known = self._owners
+        found = known.get(key)
         if found is None:
-            if len(owners) >= _MAX_KEYS:
-                owners.clear()
-            found = owners[key] = ranked(key, self, _OWNERS)
-        return list(found)
+            if len(known) >= _MAX_KEYS:
+                known.clear()
+            found = known[key] = ranked(key, self, _OWNERS)
+        return found
+
+    @cached_property
+    def _owners(self) -> dict[int, list[int]]:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

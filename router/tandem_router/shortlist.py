@@ -1,6 +1,7 @@
 """A few workers of many that are worth rating: where the prompt may be cached, and the least loaded. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 from tandem_router.candidates import Roster
 from tandem_router.policies.load import room_taken
@@ -46,32 +47,31 @@ def _worthwhile(ask: Question, roster: Roster) -> list[Endpoint]:
         picked.update(dict.fromkeys(roster.owners(key)))
     if ask.view.matches:
         picked.update(dict.fromkeys(_matched(ask, roster)))
-    return [roster[index] for index in list(picked)[:ENOUGH]]
+    return [roster[index] for index in islice(picked, ENOUGH)]
 
 
 def _least_loaded(ask: Question, roster: Roster) -> list[int]:
     """Nobody has less to do than the idle: the first of them are enough."""
-    loads, barred = ask.view.loads, ask.barred
+    loads, barred, names = ask.view.loads, ask.barred, roster.names
     idle: list[int] = []
-    order = _from_anywhere(ask, roster)
-    for index in order:
-        name = roster[index].name
+    for index in _from_anywhere(ask, roster):
+        name = names[index]
         if name not in loads and name not in barred:
             idle.append(index)
             if len(idle) == _LEAST_LOADED:
                 return idle
     taken = room_taken(roster, ask.view)
-    open_ = [index for index in order if roster[index].name not in barred] if barred else order
-    return sorted(open_, key=taken.__getitem__)[:_LEAST_LOADED]
+    order = [index for index in _from_anywhere(ask, roster) if names[index] not in barred]
+    return sorted(order, key=taken.__getitem__)[:_LEAST_LOADED]
 
 
 def _matched(ask: Question, roster: Roster) -> list[int]:
-    matches = ask.view.matches
-    found = [(matches[e.name], index) for index, e in enumerate(roster) if e.name in matches]
+    places = roster.places
+    found = [(tokens, places[name]) for name, tokens in ask.view.matches.items() if name in places]
     return [index for _, index in sorted(found, reverse=True)[:_MATCHED]]
 
 
-def _from_anywhere(ask: Question, roster: Roster) -> list[int]:
+def _from_anywhere(ask: Question, roster: Roster) -> Iterator[int]:
     """All indices, from one by chance on: routers that see the same should not all take the same."""
-    turn = ask.rng.randrange(len(roster))
-    return [*range(turn, len(roster)), *range(turn)]
+    turn = int(ask.rng.random() * len(roster))
+    return chain(range(turn, len(roster)), range(turn))
