@@ -12,6 +12,8 @@ from tandem_router.policies import Predictor, View
 from tandem_router.reports.book import ReportBook
 from tandem_router.types import Choice, RequestInfo
 
+_SAME_MOMENT = 0.001
+
 
 @dataclass(slots=True)
 class Views:
@@ -27,6 +29,7 @@ class Views:
     memory: SentPrefixes = field(default_factory=SentPrefixes)
     index: KvIndex | None = None
     clock: Callable[[], float] = time.monotonic
+    _asked: tuple[RequestInfo, float, Mapping[str, int]] | None = None
 
     def of(self, request: RequestInfo) -> View:
         """What is known now. Its mappings go on changing: use it at once."""
@@ -46,6 +49,15 @@ class Views:
                 self.index.expect(name, request.token_ids, root, request.salt, self.clock())
 
     def _matches(self, request: RequestInfo) -> Mapping[str, int]:
+        """One decision asks several times: what was found a moment ago still holds."""
+        if not request.prefix and not request.token_ids:
+            return {}
+        now, asked = self.clock(), self._asked
+        if asked is None or asked[0] is not request or now - asked[1] > _SAME_MOMENT:
+            asked = self._asked = request, now, self._found(request)
+        return asked[2]
+
+    def _found(self, request: RequestInfo) -> Mapping[str, int]:
         sent = self.memory.match(request) if request.prefix else {}
         index = self.index
         if index is None or not request.token_ids:
