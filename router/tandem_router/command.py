@@ -118,9 +118,10 @@ class Duration(click.ParamType[float]):
 def command(settings: str, processes: int, **options: Any) -> None:
     """Run the router in front of the workers.
 
-    It speaks the OpenAI API (/v1/chat/completions, /v1/completions, /v1/models). Each prompt goes to a
-    prefill worker; a decode worker takes over its KV cache and streams the answer. The answer's headers
-    x-tandem-prefill, x-tandem-decode and x-tandem-path tell who served it and how.
+    It speaks OpenAI's API (chat completions, completions, responses, embeddings, models) and Anthropic's
+    messages. Each prompt goes to a prefill worker; a decode worker takes over its KV cache and streams the
+    answer. The answer's headers x-tandem-prefill, x-tandem-decode and x-tandem-path tell who served it and
+    how.
 
     \b
     Try it with a file of workers:

@@ -36,7 +36,7 @@ _INTERNAL = frozenset(
 )
 _INTERNAL_PREFIX = "bootstrap_"
 _OURS = frozenset({"prompt_cache_key"})
-"""What clients tell routers: read here, and unknown to engines, some of which refuse what they do not know."""
+"""What clients tell routers: read here, and taken out, since some engines refuse what they do not know."""
 _DROPPED = _INTERNAL | _OURS
 _NESTING = ("sampling_params", "extra_args", "vllm_xargs")
 

@@ -81,7 +81,7 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
 
 
 def new_desk(config: RouterConfig) -> Desk:
-    """Raises KeysError for a keys file that cannot be used, or that is missing although there shall be one."""
+    """Raises KeysError for a keys file that cannot be used, or that is missing although one is wanted."""
     if config.api_keys is not None:
         return Desk(config.settings, KeysFile(config.api_keys))
     if config.settings.access.keys_secret is not None:

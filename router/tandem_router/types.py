@@ -28,8 +28,8 @@ class Endpoint:
     """One worker. `name` is unique; `revision` is its rollout: only workers of one revision may hand over.
 
     `gpu` and `topology` (a zone, rack or host) may be unknown; `cost` is relative, per worker and hour.
-    `bootstrap_port` is where decode workers find a prefill worker; 0 is the engine's usual one. `kv_port` is that
-    of the native worker's gRPC service; 0 is none.
+    `bootstrap_port` is where decode workers find a prefill worker; 0 is the engine's usual one. `kv_port` is
+    that of the native worker's gRPC service; 0 is none.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Endpoint:
 class RequestInfo:
     """What a policy may know of a request. `prompt_tokens` is an estimate: the router does not tokenise.
 
-    `prefix` holds chained hashes of the prompt's leading blocks of text: equal prompts share their first ones.
+    `prefix` holds chained hashes of the prompt's leading blocks of text: equal prompts share the first ones.
     `session` names a conversation or an agent's program, `adapter` a LoRA adapter; empty is none.
     `token_ids` are known only where caches are matched exactly; prompts of different `salt` share no cache.
-    `needs_local` names what the request asks for that its engine cannot do over a hand-over; empty is nothing.
+    `needs_local` names what is asked for that the engine cannot do over a hand-over; empty is nothing.
     """
 
     request_id: str
