@@ -30,6 +30,7 @@ _INTERNAL = frozenset(
         "lora_path",
         "lora_request",
         "request_id",
+        "resume",
         "rid",
         "routed_dp_rank",
     }

@@ -148,3 +148,23 @@ async def test_a_worker_that_goes_silent_has_lost_its_streams() -> None:
             engine.faults.inject(Fault.GO_SILENT)
         assert text_of(await events(running)) == TEXT
         assert counted(running, "streams_resumed") == 2
+
+
+async def test_the_deadline_holds_while_streams_go_on() -> None:
+    """Each decode worker goes silent in its turn; what is left of the request's time is all there is."""
+    settings = RouterSettings(recovery=Recovery(stall="200ms"))
+    config = replace(CONFIG, request_timeout=0.7, settings=settings)
+    async with fleet(*pair(NATIVE), *pair(NATIVE), config=config) as running:
+        for engine in running.of("decode"):
+            engine.faults.inject(Fault.GO_SILENT, times=9)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        async with openai.AsyncOpenAI(base_url=f"{running.url}/v1", api_key="none") as client:
+            stream = await client.completions.create(
+                model="fake", prompt=PROMPT, max_tokens=COUNT, stream=True
+            )
+            with pytest.raises(openai.APIError, match="broke off"):
+                async for _ in stream:
+                    pass
+        assert clock() - began < 1.5
+        assert dict(running.runtime.loads) == {}
