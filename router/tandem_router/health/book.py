@@ -11,7 +11,8 @@ from tandem_router.types import Endpoint, Role
 
 WINDOW_SECONDS = 30.0
 LOOK_SECONDS = 2.0
-"""How often the workers of a pool are compared, at most."""
+LOOK_SECONDS_PER_WORKER = 0.01
+"""How often workers are compared with their pools, at most: it takes some microseconds for each."""
 
 _NOBODY: frozenset[str] = frozenset()
 
@@ -116,7 +117,7 @@ class HealthBook:
     def _look(self, now: float) -> None:
         if now < self._next_look:
             return
-        self._next_look = now + LOOK_SECONDS
+        self._next_look = now + LOOK_SECONDS + LOOK_SECONDS_PER_WORKER * len(self._workers)
         pools: dict[str, list[_Worker]] = defaultdict(list)
         for worker in self._workers.values():
             if worker.endpoint.ready:
