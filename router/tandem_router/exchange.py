@@ -122,9 +122,10 @@ class Exchange:
         self._legs.flight = runtime.forecaster.begin(request, choice, runtime.views.of(request))
         runtime.views.sent(request, choice)
         if choice.prefill is None:
-            return Chosen(choice)
+            return Chosen(choice, waited_for=runtime.gate.scheduler.waited_for(self._id))
         engine = runtime.engines[choice.prefill.engine]
-        return Chosen(choice, engine.concurrent(runtime.peers.get(choice.prefill)))
+        concurrent = engine.concurrent(runtime.peers.get(choice.prefill))
+        return Chosen(choice, concurrent, runtime.gate.scheduler.waited_for(self._id))
 
     async def _turn(self, effect: Choose) -> Choice | NoChoice:
         """The workers for the next attempt, once they have room. Raises ApiError if refused at first."""

@@ -53,10 +53,11 @@ class Handle:
 @quick
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """`concurrent`: the pair's engine wants both legs at once."""
+    """`concurrent`: the engine wants both legs at once. `waited_for`: workers that were busy before."""
 
     choice: Choice | NoChoice
     concurrent: bool = False
+    waited_for: frozenset[str] = frozenset()
 
 
 @quick

@@ -94,7 +94,10 @@ def step(state: Transfer, event: Event, now: float) -> Step:
     if state.phase is Phase.DONE:
         return state, ()
     match event:
-        case Chosen(choice, concurrent):
+        case Chosen(choice, concurrent, waited_for):
+            if waited_for:
+                constraint = replace(state.constraint, avoid=state.constraint.avoid - waited_for)
+                state = replace(state, constraint=constraint)
             return _chosen(state, choice, now, concurrent=concurrent)
         case Prefilled():
             return _prefilled(state, event, now)

@@ -257,18 +257,24 @@ async def test_a_request_that_is_too_long_is_refused_once() -> None:
         assert sum(len(engine.seen) for engine in running.engines) == 1
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "code"), [(Fault.ERROR, 502, "upstream_error"), (Fault.BUSY, 503, "workers_busy")]
-)
-async def test_when_nothing_helps_the_error_says_so(fault: Fault, status: int, code: str) -> None:
+async def test_when_nothing_helps_the_error_says_so() -> None:
     async with fleet(*pair(NATIVE), *pair(NATIVE)) as running:
         for engine in running.engines:
-            engine.faults.inject(fault, times=9)
+            engine.faults.inject(Fault.ERROR, times=9)
         got = await ask(running)
-        assert (got.status, got.error["code"]) == (status, code)
+        assert (got.status, got.error["code"]) == (502, "upstream_error")
         assert max(len(engine.seen) for engine in running.engines) <= 2
-        assert sum(len(engine.seen) for engine in running.engines) == (3 if fault is Fault.ERROR else 4)
-        assert ("Retry-After" in got.headers) == (status == 503)
+        assert sum(len(engine.seen) for engine in running.engines) == 3
+        assert_nothing_left(running)
+
+
+async def test_workers_that_stay_busy_are_asked_again_until_the_deadline() -> None:
+    async with fleet(*pair(NATIVE), *pair(NATIVE), config=replace(CONFIG, request_timeout=0.7)) as running:
+        for engine in running.engines:
+            engine.faults.inject(Fault.BUSY, times=1000)
+        got = await ask(running)
+        assert (got.status, got.error["code"]) == (504, "deadline_exceeded")
+        assert 4 <= sum(len(engine.seen) for engine in running.engines) <= 40
         assert_nothing_left(running)
 
 

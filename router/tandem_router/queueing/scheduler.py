@@ -127,6 +127,11 @@ class Scheduler:
             return Wait(model.estimates.wait(model.line.seconds_before(waiting)))
         return started
 
+    def waited_for(self, request_id: str) -> frozenset[str]:
+        """The busy workers that a running request has waited for and may be sent to again."""
+        running = self._running.get(request_id)
+        return frozenset() if running is None else running.waiting.refused
+
     def busy(self, worker: str, now: float) -> list[Decision]:
         """A worker refused a leg: it gets nothing for a moment."""
         self._capacity.busy(worker, now)
