@@ -1,6 +1,7 @@
 """Keeps what a request's stream needs to go on at another worker, and says what workers are asked for."""
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from dataclasses import replace
 
 from tandem_router.continuation import continuation_of
@@ -55,7 +56,7 @@ class Rescue:
             drop_usage=drop_usage,
             shows_ids=shows_ids,
             emitted=Emitted(self._plan, head),
-            joint=self._joint,
+            joint=copy(self._joint),  # an attempt that fails may have used some of it
         )
         if shows_ids:
             return self.asked, self._reader
