@@ -136,6 +136,7 @@ class HotApi:
         runtime = self._runtime
         desk = runtime.desk
         parsed = parse_request(Api(request.path), request.body, engine_id, caller.asker, desk.names)
+        parsed = replace(parsed, info=runtime.forecaster.sized(parsed.info))
         size, request.body = len(request.body), b""
         model = parsed.info.model
         if model not in runtime.directory.models:
@@ -233,3 +234,4 @@ class ColdApi:
 async def _last_answer(_request: web.Request, response: web.StreamResponse) -> None:
     # The connection was given away for this request; the next one may be one that is not served here.
     response.force_close()
+    response.headers["connection"] = "close"

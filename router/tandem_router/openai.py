@@ -104,7 +104,8 @@ def parse_request(
         fields = _DECODE[api](data)
     except msgspec.ValidationError as error:
         raise _first_error(str(error)) from error
-    ask = _ask(fields, len(data) // BYTES_PER_TOKEN)
+    estimate = len(data) // BYTES_PER_TOKEN
+    ask = _ask(fields, estimate)
     tenant, service_class, session = asker
     session = session or ask.session
     named = names.resolve(fields.model, session or request_id)
@@ -121,6 +122,7 @@ def parse_request(
         session,
         named.adapter,
         _prefix(api, body, named, tenant),
+        prompt_bytes=len(data) if ask.prompt_tokens == estimate else 0,
     )
     return ParsedRequest(info, api, body, ask.wants_usage, ask.features, fields.model)
 

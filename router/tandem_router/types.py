@@ -51,7 +51,8 @@ class Endpoint:
 @quick
 @dataclass(frozen=True, slots=True)
 class RequestInfo:
-    """What a policy may know of a request. `prompt_tokens` is an estimate: the router does not tokenise.
+    """What a policy may know of a request. `prompt_tokens` is an estimate from the body's `prompt_bytes`, or
+    counted, where that is 0: the router does not tokenise.
 
     `prefix` holds chained hashes of the prompt's leading blocks of text: equal prompts share the first ones.
     `session` names a conversation or an agent's program, `adapter` a LoRA adapter; empty is none.
@@ -71,6 +72,7 @@ class RequestInfo:
     prefix: tuple[int, ...] = ()
     needs_local: str = ""
     salt: str = ""
+    prompt_bytes: int = 0
     token_ids: tuple[int, ...] = field(default=(), repr=False, compare=False)
 
 

@@ -60,6 +60,7 @@ class Watchers:
         info = replace(
             parsed.info,
             prompt_tokens=len(token_ids),
+            prompt_bytes=0,
             token_ids=token_ids,
             salt=salt if isinstance(salt, str) else "",
         )

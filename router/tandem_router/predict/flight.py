@@ -117,6 +117,9 @@ class Flight:
 
     def counted(self, prompt_tokens: int, cached_tokens: int | None) -> None:
         """What the engine says of the prompt; None where it does not tell what was cached."""
+        request = self.request
+        if request.prompt_bytes:
+            self._book.tokens.observe(request.model, request.prompt_bytes, prompt_tokens)
         if cached_tokens is None:
             return
         self._book.hits(self.request.model).observe(

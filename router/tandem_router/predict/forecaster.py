@@ -12,6 +12,7 @@ from tandem_router.predict.question import Question
 from tandem_router.predict.tokens import HitRates, TokenEstimates
 from tandem_router.predict.worker import Worker
 from tandem_router.types import Choice, Endpoint, Objective, Pair, Prediction, RequestInfo
+from tandem_router.values import replace
 
 NO_OBJECTIVE = Objective()
 _SAME_MOMENT = 0.001
@@ -41,6 +42,13 @@ class Forecaster:
     def expected_output(self, request: RequestInfo) -> Expected:
         """Output tokens: mean and 90th percentile."""
         return self.lengths.expected(request)
+
+    def sized(self, request: RequestInfo) -> RequestInfo:
+        """With the prompt's tokens estimated as well as the model's answers so far allow."""
+        if not request.prompt_bytes:
+            return request
+        tokens = self.tokens.estimate(request.model, request.prompt_bytes)
+        return request if tokens is None else replace(request, prompt_tokens=tokens)
 
     def predict(self, request: RequestInfo, pair: Pair, view: View, /) -> Prediction | None:
         return self.predict_all(request, (pair,), view)[0]

@@ -4,6 +4,9 @@ from tandem_perf.recursive import RecursiveFit
 
 PER_BYTE = 0.25
 """A usual value for English and byte-pair vocabularies."""
+_TEMPLATE = 5.0
+_ENOUGH = 200
+_THEN_EVERY = 16
 _WEIGHT = 0.05
 
 
@@ -12,18 +15,22 @@ class TokenEstimates:
 
     def __init__(self) -> None:
         self._fits: dict[str, RecursiveFit] = {}
+        self._seen: dict[str, int] = {}
 
-    def estimate(self, model: str, num_bytes: int) -> int:
+    def estimate(self, model: str, num_bytes: int) -> int | None:
+        """None while nothing is known of the model."""
         fit = self._fits.get(model)
-        return round(num_bytes * PER_BYTE if fit is None else fit.predict((1.0, num_bytes)))
+        return None if fit is None else max(1, round(fit.predict((1.0, num_bytes))))
 
     def observe(self, model: str, num_bytes: int, tokens: int) -> None:
-        """An engine counted `tokens` in the prompt of such a body; 0 says nothing."""
-        if tokens > 0:
-            fit = self._fits.get(model)
-            if fit is None:
-                fit = self._fits[model] = RecursiveFit((5.0, PER_BYTE), doubt=2.0)
-            fit.observe((1.0, num_bytes), tokens)
+        """An engine counted `tokens` in the prompt of such a body. Of many, some are enough."""
+        seen = self._seen[model] = self._seen.get(model, 0) + 1
+        if tokens <= 0 or (seen > _ENOUGH and seen % _THEN_EVERY):
+            return
+        fit = self._fits.get(model)
+        if fit is None:
+            fit = self._fits[model] = RecursiveFit((_TEMPLATE, PER_BYTE), doubt=2.0)
+        fit.observe((1.0, num_bytes), tokens)
 
 
 class HitRates:

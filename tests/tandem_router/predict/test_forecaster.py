@@ -141,6 +141,17 @@ def test_what_is_measured_is_predicted_next_time(clock: Clock) -> None:
     assert set(forecaster.break_evens()) == {("prefill", "decode")}
 
 
+def test_prompts_are_sized_by_what_engines_counted(forecaster: Forecaster, clock: Clock) -> None:
+    asked = request(1000, prompt_bytes=4000)
+    assert forecaster.sized(asked) is asked
+    for _ in range(20):
+        flight = begin(forecaster, PAIR, asked)
+        flight.counted(1500, None)
+        flight.dropped(clock.now)
+    assert forecaster.sized(asked).prompt_tokens == pytest.approx(1500, rel=0.02)
+    assert forecaster.sized(request(1000)).prompt_tokens == 1000
+
+
 def test_workers_that_are_gone_are_forgotten(forecaster: Forecaster, clock: Clock) -> None:
     flight = begin(forecaster, PAIR)
     forecaster.keep(frozenset())
