@@ -23,7 +23,7 @@ def endpoint_of(pod: Mapping[str, Any], model: str) -> Endpoint | None:
     """
     meta, spec, status = (pod.get(key) or {} for key in ("metadata", "spec", "status"))
     labels, notes = (meta.get(key) or {} for key in ("labels", "annotations"))
-    role, engine = labels.get(f"{_PREFIX}/role"), labels.get(f"{_PREFIX}/engine")
+    role, engine = labels.get(f"{_PREFIX}/role"), labels.get(f"{_PREFIX}/engine", "")
     address, port = status.get("podIP"), _port(spec, PORT_NAME)
     if role not in tuple(Role) or engine not in ENGINES or not address or port is None:
         return None
