@@ -13,7 +13,7 @@ STOP_SECONDS = 6
 def start(
     command: Sequence[str], cores: frozenset[int], log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Starts a process in a session of its own; it inherits the cores that we are on for that moment."""
+    """Starts a process in a group of its own; it inherits the cores that we are on for that moment."""
     log.parent.mkdir(parents=True, exist_ok=True)
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
@@ -24,14 +24,14 @@ def start(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | dict(environment or {}),
-                start_new_session=True,
+                process_group=0,
             )
     finally:
         os.sched_setaffinity(0, before)
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends its whole session, by force if it does not go."""
+    """Ends its whole group, by force if it does not go."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
