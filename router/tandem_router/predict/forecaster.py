@@ -88,6 +88,9 @@ class Forecaster:
 
     def keep(self, names: frozenset[str]) -> None:
         """Forgets the workers that are gone and have nothing running."""
+        self._pools = {
+            pools: pair for pools, pair in self._pools.items() if all(e.name in names for e in pair.workers)
+        }
         for name, worker in list(self._workers.items()):
             if name not in names and not worker.prompts.outstanding and not worker.streams.batch:
                 worker.forget()

@@ -157,7 +157,8 @@ def test_workers_that_are_gone_are_forgotten(forecaster: Forecaster, clock: Cloc
     forecaster.keep(frozenset())
     assert ttft(forecaster, PAIR) > ttft(forecaster, Pair(replace(PREFILL, name="new"), DECODE))
     flight.dropped(clock.now)
-    forecaster.keep(frozenset())
+    forecaster.keep(frozenset({PREFILL.name}))
+    assert forecaster.break_evens() == {}
 
 
 def test_a_class_without_objectives_of_its_own_has_the_default_ones(forecaster: Forecaster) -> None:
