@@ -4,7 +4,7 @@
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 
 from tandem_router.server import listening, new_runtime, publisher
 from tandem_router.types import Endpoint, Role
-from tandem_sim.conformance.features import FEATURES, Feature, body_of
+from tandem_sim.conformance.features import CHAT, FEATURES, TEXT, Feature, body_of
 from tandem_sim.conformance.probe import ask, verdict
 from tandem_sim.conformance.table import read, render
 from tandem_sim.engines.settings import Protocol, Settings
@@ -31,7 +31,18 @@ ALWAYS = replace(CONFIG, settings=RouterSettings(disaggregation=Disaggregation(m
 ANY_BYTE = {"stop_token_ids": list(range(256))}
 
 
-async def look(engine: str, alone: str, handed: str, prompt: str, ending: dict[str, Any]) -> None:
+def nothing_seen(_feature: Feature) -> None:
+    """Real workers do not tell what they were sent."""
+
+
+async def look(
+    engine: str,
+    alone: str,
+    handed: str,
+    prompt: str,
+    ending: dict[str, Any],
+    arrived: Callable[[Feature], None] = nothing_seen,
+) -> None:
     """Asks both services for every feature; compares with the page, or writes its column."""
     found = {}
     async with aiohttp.ClientSession() as session:
@@ -41,6 +52,7 @@ async def look(engine: str, alone: str, handed: str, prompt: str, ending: dict[s
             body |= ending if feature.ends_at_once else {}
             seen = [await ask(session, url, feature, body) for url in (alone, handed)]
             found[feature.name] = verdict(feature, said, *seen)
+            arrived(feature)
     if os.environ.get("TANDEM_WRITE_CONFORMANCE"):
         old = read(PAGE.read_text()) if PAGE.exists() else {}
         PAGE.write_text(render({**old, engine: found}))
@@ -53,9 +65,17 @@ async def test_simulated_engines(protocol: Protocol) -> None:
     # SGLang's decode workers take no whole requests: a mixed one does.
     more = [settings] if protocol == "sglang" else []
     async with fleet(settings) as alone, fleet(*pair(settings), *more, config=ALWAYS) as handed:
-        await look(ENGINE_OF[protocol], alone.url, handed.url, WORDS, {})
-        seen = [each for engine in handed.engines for each in engine.seen]
-        assert {each.json()["model"] for each in seen} == {"fake"}
+
+        def arrived(feature: Feature) -> None:
+            """The worker that answered was asked for just what the client asked for."""
+            if feature.path in (CHAT, TEXT) and not feature.ends_at_once:
+                bodies = [
+                    e.seen[-1].json() for e in handed.engines if e.seen and e.settings.role != "prefill"
+                ]
+                asked = {key: value for key, value in feature.more.items() if key != "stream_options"}
+                assert any(asked.items() <= body.items() for body in bodies)
+
+        await look(ENGINE_OF[protocol], alone.url, handed.url, WORDS, {}, arrived)
 
 
 @asynccontextmanager
