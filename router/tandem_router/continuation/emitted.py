@@ -10,8 +10,8 @@ from typing import Any
 
 from tandem_router.sse import split_events
 
-RAW_BYTES = 8192
-TAIL_BYTES = 2048
+RAW_BYTES = 4096
+TAIL_BYTES = 1536
 """The last events stay as they came: they tell where the text that the client has ends."""
 MAX_BYTES = 2**20
 """Of ids of one stream. Longer ones are not followed: memory is bounded."""
