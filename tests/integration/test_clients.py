@@ -308,8 +308,8 @@ async def test_a_broken_stream_is_an_error_of_both_clients() -> None:
 async def test_the_clients_time_out_and_the_workers_hear_of_it() -> None:
     async with (
         two() as running,
-        openai_of(running, timeout=0.2) as first,
-        anthropic_of(running, timeout=0.2) as second,
+        openai_of(running, timeout=0.8) as first,
+        anthropic_of(running, timeout=0.8) as second,
     ):
         prefill = running.of("prefill")[0]
         prefill.faults.inject(Fault.HANG, 2)
