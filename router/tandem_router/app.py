@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -31,6 +32,7 @@ SWEEP_SECONDS = 1.0
 REFRESH_SECONDS = 2.0
 
 _METHODS = {"/v1/models": "GET", **dict.fromkeys((*map(str, Api), *DIALECTS, COUNT_TOKENS), "POST")}
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -71,23 +73,28 @@ class HotApi:
 
     async def translate(self, request: Request) -> None:
         """Answers a request of another API as one for a chat completion."""
-        try:
-            self._runtime.desk.caller(request.headers, request.received)
-            translation = DIALECTS[request.path](request.body)
-        except ApiError as error:
-            self._refuse(request, error)
-            return
-        request.body = b""
-        await self.generate(TranslatedRequest(request, Api.CHAT, *translation))
+        translation = self._made(request, DIALECTS[request.path])
+        if translation is not None:
+            request.body = b""
+            await self.generate(TranslatedRequest(request, Api.CHAT, *translation))
 
     async def count_tokens(self, request: Request) -> None:
+        body = self._made(request, count_tokens)
+        if body is not None:
+            headers = {REQUEST_ID: self._runtime.new_id(), "content-type": "application/json"}
+            request.respond(200, headers, body)
+
+    def _made(self, request: Request, make: Callable[[bytes], T]) -> T | None:
+        """What becomes of the body of somebody who may ask; None if the request was refused."""
         try:
             self._runtime.desk.caller(request.headers, request.received)
-            body = count_tokens(request.body)
+            return make(request.body)
         except ApiError as error:
             self._refuse(request, error)
-            return
-        request.respond(200, {REQUEST_ID: self._runtime.new_id(), "content-type": "application/json"}, body)
+        except Exception:
+            _log.exception("a request to %s could not be translated", request.path)
+            self._refuse(request, ApiError(500, "the router failed", "internal_error"))
+        return None
 
     def _refuse(self, request: Request, error: ApiError) -> None:
         client_id, _ = request_ids(request.headers.get(REQUEST_ID), self._runtime.new_id)
