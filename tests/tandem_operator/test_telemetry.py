@@ -142,6 +142,26 @@ async def test_a_scrape_sees_the_load_between_two_passes() -> None:
     assert prefill.decode_step is None
 
 
+async def test_what_waits_in_the_router_waits_for_the_pool_that_computes_prompts() -> None:
+    fleet = Fleet()
+    fleet.past()
+    router = fleet.collectors["router"]
+    router.histogram(metrics.ROUTER_QUEUE_WAIT).labels("demo", "default").observe(100.0)
+    async with served(fleet) as server:
+        telemetry = scraper(server, *fleet.registries)
+        await telemetry.observe(1000.0)
+        fleet.load()
+        router.gauge(metrics.ROUTER_QUEUE_DEPTH).labels("demo", "default").set(3)
+        router.gauge(metrics.ROUTER_QUEUE_TOKENS).labels("demo", "default").set(5000)
+        for wait in (0.0, 2.0):
+            router.histogram(metrics.ROUTER_QUEUE_WAIT).labels("demo", "default").observe(wait)
+        seen = await telemetry.observe(1060.0)
+    prefill, decode = seen.pools["prefill"], seen.pools["decode"]
+    assert (prefill.waiting, prefill.backlog_tokens, decode.backlog_tokens) == (3, 1000 + 5000, 0)
+    assert prefill.queue_wait == pytest.approx(0.3 + 1.0)
+    assert decode.queue_wait == pytest.approx(0.02)
+
+
 async def test_a_worker_that_does_not_answer_is_not_counted() -> None:
     fleet = Fleet()
     async with served(fleet) as server:

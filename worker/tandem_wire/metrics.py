@@ -71,7 +71,9 @@ ROUTER_QUEUE_WAIT = _histogram(
 ROUTER_QUEUE_DEPTH = _summed_gauge(
     "router_queue_requests", "Requests that wait in the router.", "llmservice", "class"
 )
-ROUTER_QUEUE_TOKENS = _summed_gauge("router_queue_tokens", "Prompt tokens of these.", "llmservice", "class")
+ROUTER_QUEUE_TOKENS = _summed_gauge(
+    "router_queue_tokens", "Prompt tokens of these, but for offline classes.", "llmservice", "class"
+)
 ROUTER_QUEUE_AGE = _gauge(
     "router_queue_oldest_seconds", "How long the oldest of these has waited.", "llmservice", "class"
 )

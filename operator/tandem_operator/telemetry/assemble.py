@@ -31,18 +31,38 @@ def _pool(values: Values, group: tuple[str, ...], window: float) -> PoolObservat
         return values[key].get(group, 0.0)
 
     workers, busy_seconds = of("workers"), of("prefill_seconds")
+    share = _share_of_queue(values, group)
+    wait = of("wait_seconds") / of("waits") if of("waits") else None
+    if wait is not None and share:
+        wait += _mean_wait(values)
     return PoolObservation(
         workers=round(workers),
         running=round(of("running")),
-        waiting=round(of("waiting")),
-        backlog_tokens=round(of("backlog")),
+        waiting=round(of("waiting") + share * _total(values, "queued")),
+        backlog_tokens=round(of("backlog") + share * _total(values, "queued_tokens")),
         kv_usage=of("kv_usage"),
-        queue_wait=of("wait_seconds") / of("waits") if of("waits") else None,
+        queue_wait=wait,
         prefill_busy=busy_seconds / (workers * window),
         prefill_rate=of("prefill_tokens") / busy_seconds if busy_seconds and of("prefill_tokens") else None,
         rate=of("waits") / window,
         decode_step=of("decode_seconds") / of("decode_steps") if of("decode_steps") else None,
     )
+
+
+def _share_of_queue(values: Values, group: tuple[str, ...]) -> float:
+    """What waits in the routers waits for the pools that compute prompts: each has a part, by its workers."""
+    computing = {pool: values["workers"].get(pool, 0.0) for pool, n in values["prefill_tokens"].items() if n}
+    total = sum(computing.values())
+    return computing.get(group, 0.0) / total if total else 0.0
+
+
+def _mean_wait(values: Values) -> float:
+    exits = _total(values, "queue_exits")
+    return _total(values, "queue_seconds") / exits if exits else 0.0
+
+
+def _total(values: Values, key: str) -> float:
+    return values[key].get((), 0.0)
 
 
 def _objective(values: Values, name: str) -> tuple[float, float]:

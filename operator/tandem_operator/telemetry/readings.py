@@ -46,6 +46,10 @@ READINGS = (
     Reading("prefill_tokens", metrics.WORKER_PREFILL_TOKENS.name, Fold.INCREASE),
     Reading("decode_seconds", f"{metrics.WORKER_STEP.name}_sum", Fold.INCREASE, match=_TOKEN_STEPS),
     Reading("decode_steps", f"{metrics.WORKER_STEP.name}_count", Fold.INCREASE, match=_TOKEN_STEPS),
+    Reading("queued", metrics.ROUTER_QUEUE_DEPTH.name, Fold.SUM, by=()),
+    Reading("queued_tokens", metrics.ROUTER_QUEUE_TOKENS.name, Fold.SUM, by=()),
+    Reading("queue_seconds", f"{metrics.ROUTER_QUEUE_WAIT.name}_sum", Fold.INCREASE, by=()),
+    Reading("queue_exits", f"{metrics.ROUTER_QUEUE_WAIT.name}_count", Fold.INCREASE, by=()),
     Reading("routers", metrics.ROUTER_ENDPOINTS.name, Fold.COUNT, by=()),
     Reading("objectives", metrics.ROUTER_SLO.name, Fold.INCREASE, by=("objective", "attained")),
 )

@@ -181,12 +181,12 @@ class Scheduler:
         return min(first.due, self._capacity.next_opening(), *leaving)
 
     def waiting(self, now: float) -> dict[str, Backlog]:
-        """What waits, by class."""
+        """What waits, by class. Offline work takes what room there is, so it asks for none: 0 tokens."""
         found = dict.fromkeys(self.depths, Backlog())
         for waiting in self._waiting.values():
             known = found[waiting.tier.name]
             oldest = max(known.oldest, now - waiting.arrived)
-            tokens = known.tokens + waiting.info.prompt_tokens
+            tokens = known.tokens + (0 if waiting.tier.offline else waiting.info.prompt_tokens)
             found[waiting.tier.name] = Backlog(known.requests + 1, tokens, oldest)
         return found
 
