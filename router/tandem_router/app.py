@@ -126,7 +126,7 @@ class HotApi:
         try:
             caller = self._runtime.desk.caller(request.headers, record.received)
             job = self._job(request, record, caller, client_id, engine_id)
-            if self._runtime.watchers is not None:
+            if self._runtime.watchers is not None and self._runtime.watchers.exact:
                 job = replace(job, parsed=await self._runtime.watchers.located(job.parsed))
             metrics.in_flight(record.model, 1)
             try:

@@ -49,8 +49,13 @@ class Watchers:
             views.index = KvIndex()
             self._follower, self._prompts = _exact(settings.kv_events, views.index)
 
+    @property
+    def exact(self) -> bool:
+        """Whether caches are matched exactly."""
+        return self._prompts is not None
+
     async def located(self, parsed: ParsedRequest) -> ParsedRequest:
-        """The request with what the caches are asked by, where they are matched exactly."""
+        """The request with what the caches are asked by, if they are matched exactly."""
         if self._prompts is None:
             return parsed
         token_ids = await self._prompts.of(parsed.api, parsed.body)
