@@ -53,10 +53,9 @@ def test_references_expand_as_in_a_pod(text: str, expanded: str) -> None:
     assert expand(text, {"POD_IP": "10.0.0.1", "A": "x"}) == expanded
 
 
-@given(st.text(alphabet="$(AB) x", max_size=20))
-def test_text_without_references_or_escapes_stays(text: str) -> None:
-    expanded = expand(text, {})
-    assert expanded == text.replace("$$", "$")
+@given(st.text(alphabet="$AB) x", max_size=20))
+def test_text_without_references_stays_but_for_escapes(text: str) -> None:
+    assert expand(text, {}) == text.replace("$$", "$")
 
 
 def test_a_worker_process_is_its_pod_with_an_address_of_its_own(quickstart: LLMService) -> None:
@@ -127,6 +126,7 @@ def test_the_endpoints_file_is_what_the_router_reads(quickstart: LLMService, tmp
         "model": "recall",
         "ready": True,
         "kv_port": 8200,
+        "bootstrap_port": 0,
     }
     assert list(tmp_path.iterdir()) == [path]
 
