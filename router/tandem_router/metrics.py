@@ -6,11 +6,13 @@ from collections import Counter as Tally
 from collections.abc import Mapping
 from functools import cache
 from itertools import product
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from tandem_perf.slo import mean_tpot
 from tandem_router.queueing.state import Backlog
+from tandem_router.queueing.tiers import Tier
 from tandem_router.record import Record
 from tandem_router.types import Endpoint, Role
 from tandem_wire import metrics as names
@@ -24,7 +26,15 @@ _STATES = ("ready", "not_ready")
 class RouterMetrics:
     """Counts finished requests and what happens on their way. Objectives are in seconds, None for none."""
 
-    def __init__(self, service: str, slo_ttft: float | None = None, slo_tpot: float | None = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        slo_ttft: float | None = None,
+        slo_tpot: float | None = None,
+        classes: Mapping[str, Tier] = MappingProxyType({}),
+    ) -> None:
+        """`classes` are held to their own objectives, offline ones to none."""
+        self._classes = classes
         self.registry = CollectorRegistry()
         self._objectives = {"ttft": slo_ttft or math.inf, "tpot": slo_tpot or math.inf}
         given = [name for name, seconds in self._objectives.items() if seconds < math.inf]
@@ -141,11 +151,16 @@ class RouterMetrics:
 
     def _attainment(self, record: Record, tpot: float | None) -> None:
         """Streams only: a plain answer does not show when its first token came."""
+        objectives, tier = self._objectives, self._classes.get(record.service_class)
+        if tier is not None:
+            if tier.offline:
+                return
+            objectives = {"ttft": tier.ttft or math.inf, "tpot": tier.tpot or math.inf}
         if record.failed:
             met = {"ttft": False, "tpot": False, "both": False}
         elif record.ttft is not None:
-            ttft_met = record.ttft <= self._objectives["ttft"]
-            tpot_met = tpot is None or tpot <= self._objectives["tpot"]
+            ttft_met = record.ttft <= objectives["ttft"]
+            tpot_met = tpot is None or tpot <= objectives["tpot"]
             met = {"ttft": ttft_met, "tpot": tpot_met, "both": ttft_met and tpot_met}
         else:
             return

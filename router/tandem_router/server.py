@@ -25,6 +25,7 @@ from tandem_router.legs import ask_peer
 from tandem_router.metrics import RouterMetrics
 from tandem_router.peers import Peers
 from tandem_router.policies.registry import DEFAULT, Policy
+from tandem_router.queueing.tiers import Tier, tiers
 from tandem_router.release import KvReleaser
 from tandem_router.runtime import Runtime
 from tandem_router.types import Endpoint
@@ -41,7 +42,8 @@ _log = logging.getLogger(__name__)
 async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIterator[Runtime]:
     """What a router needs, opened and closed."""
     directory = Directory(config.model)
-    metrics = RouterMetrics(config.service, config.slo_ttft, config.slo_tpot)
+    classes = tiers(config.settings.classes, Tier(ttft=config.slo_ttft, tpot=config.slo_tpot))
+    metrics = RouterMetrics(config.service, config.slo_ttft, config.slo_tpot, classes)
     if config.model:
         metrics.expect(config.model)
     releaser = KvReleaser(directory.knows_address)

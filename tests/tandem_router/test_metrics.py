@@ -3,6 +3,7 @@
 import pytest
 
 from tandem_router.metrics import RouterMetrics
+from tandem_router.queueing.tiers import Tier
 from tandem_router.record import Record
 from tandem_router.sse import Usage
 
@@ -47,6 +48,17 @@ def test_objectives(record: Record, ttft: bool, tpot: bool, both: bool) -> None:
     metrics.finished(record, 20.0)
     for objective, met in (("ttft", ttft), ("tpot", tpot), ("both", both)):
         assert attained(metrics, objective) == ((1.0, None) if met else (None, 1.0))
+
+
+def test_a_class_is_held_to_its_own_objective_and_an_offline_one_to_none() -> None:
+    classes = {"slow": Tier("slow", ttft=2.0), "batch": Tier("batch", offline=True)}
+    metrics = RouterMetrics("s", slo_ttft=0.5, slo_tpot=0.04, classes=classes)
+    for name in classes:
+        record = streamed(1.0, 1.0 + 9 * 0.05, 10)
+        record.service_class = name
+        metrics.finished(record, 20.0)
+    for objective in ("ttft", "tpot", "both"):
+        assert attained(metrics, objective) == (1.0, None)
 
 
 def test_a_stream_that_broke_off_missed_its_objectives() -> None:
