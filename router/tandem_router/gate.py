@@ -39,11 +39,12 @@ class Gate:
     async def again(self, info: RequestInfo, constraint: Constraint) -> Choice | NoChoice:
         """Other workers after a failure. A request that waited for them in vain has none."""
         answer = self.scheduler.again(info.request_id, constraint, self._loop.time(), info=info)
-        turn = self._turn_of(info) if isinstance(answer, Wait) else None
+        if not isinstance(answer, Wait):
+            self._advance()
+            return answer.choice if isinstance(answer, Start) else answer
+        turn = self._turn_of(info)
         # What it held until now is free for others.
         self._advance()
-        if turn is None:
-            return answer.choice if isinstance(answer, Start) else answer
         try:
             return await turn
         except ApiError as error:
