@@ -156,6 +156,7 @@ def _run(config: RouterConfig) -> None:
     from tandem_router.access.keys import KeysError
     from tandem_router.discovery import DiscoveryError, parse_source
     from tandem_router.http.loop import run
+    from tandem_router.kv_events import TokenizerError
     from tandem_router.server import serve
     from tandem_router.settings import policy
 
@@ -166,7 +167,7 @@ def _run(config: RouterConfig) -> None:
         raise click.ClickException(str(error)) from error
     try:
         run(serve(config, chosen, discovery))
-    except DiscoveryError as error:
+    except (DiscoveryError, TokenizerError) as error:
         raise click.ClickException(str(error)) from error
     except KeysError as error:
         raise click.ClickException(f"the API keys cannot be used: {error}") from error

@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+
+class TokenizerError(Exception):
+    """The tokenizer that prompts are to be matched with cannot be used."""
+
+
 BlockName = int | bytes
 """An engine's own hash of a block: whatever it is made with, it only names the block."""
 

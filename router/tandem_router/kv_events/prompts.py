@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tandem_router.json_body import BodyError, JsonBody
+from tandem_router.kv_events import TokenizerError
 from tandem_router.openai import Api
 from tandem_wire.chat_template import ChatTemplate, ChatTemplateError, load_chat_template
 
@@ -64,21 +65,24 @@ class PromptTokens:
 
 
 def load_prompt_tokens(folder: Path) -> PromptTokens:
-    """From tokenizer.json and the chat template in `folder`. Raises ValueError without a good tokenizer."""
+    """From tokenizer.json and the chat template in `folder`. Raises TokenizerError."""
     import tokenizers
 
     try:
         backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception as error:  # tokenizers raises bare Exception for every kind of bad file
-        raise ValueError(f"{folder / 'tokenizer.json'} is no tokenizer: {error}") from error
+        raise TokenizerError(f"{folder / 'tokenizer.json'} is no tokenizer: {error}") from error
 
     def encode(text: str, *, add_special_tokens: bool) -> Sequence[int]:
         ids: list[int] = backend.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
 
     config = folder / "tokenizer_config.json"
-    settings = json.loads(config.read_text("utf-8")) if config.is_file() else {}
-    return PromptTokens(encode, load_chat_template(folder, settings))
+    try:
+        settings = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+        return PromptTokens(encode, load_chat_template(folder, settings))
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"the chat template in {folder} cannot be used: {error}") from error
 
 
 def _ids(body: JsonBody) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tandem_router.json_body import JsonBody, parse_object
+from tandem_router.kv_events import TokenizerError
 from tandem_router.kv_events.prompts import LONG_BYTES, MAX_BYTES, PromptTokens, load_prompt_tokens
 from tandem_router.openai import Api
 from tandem_worker.tokenizer import Tokenizer
@@ -55,5 +56,5 @@ async def test_what_cannot_be_known_is_not_guessed(tiny_checkpoint: Path) -> Non
 
 
 def test_a_folder_without_a_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json is no tokenizer"):
         load_prompt_tokens(tmp_path)
