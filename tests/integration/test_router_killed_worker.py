@@ -38,11 +38,14 @@ def free_port() -> int:
     return port
 
 
+def endpoint(name: str, role: Role, port: int) -> Endpoint:
+    return Endpoint(name, "127.0.0.1", port, role, role, "native", "tiny", "r")
+
+
 @dataclass
 class WorkerProcess:
     """`python -m tandem_worker` on ports of its own, which it keeps when it is started again."""
 
-    role: Role
     name: str
     model: Path
     port: int
@@ -51,13 +54,13 @@ class WorkerProcess:
 
     @property
     def endpoint(self) -> Endpoint:
-        return Endpoint(self.name, "127.0.0.1", self.port, self.role, self.role, "native", "tiny", "r")
+        return endpoint(self.name, Role.DECODE, self.port)
 
     async def start(self) -> None:
         options = {
             "--model": self.model,
             "--served-model-name": "tiny",
-            "--role": self.role,
+            "--role": Role.DECODE,
             "--port": self.port,
             "--kv-port": self.kv_port,
             "--device": "cpu",
@@ -95,20 +98,16 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def service(model: Path) -> AsyncIterator[tuple[str, Runtime, list[WorkerProcess]]]:
-    """A router, a prefill worker and two decode workers, the latter first in the list."""
-    roles = [Role.DECODE, Role.DECODE, Role.PREFILL]
-    workers = [
-        WorkerProcess(role, f"{role}-{index}", model, free_port(), free_port())
-        for index, role in enumerate(roles)
-    ]
+async def service(model: Path, prefill: Endpoint) -> AsyncIterator[tuple[str, Runtime, list[WorkerProcess]]]:
+    """A router, a prefill worker and two decode workers, which are given."""
+    workers = [WorkerProcess(f"decode-{index}", model, free_port(), free_port()) for index in range(2)]
     async with AsyncExitStack() as stack:
         for worker in workers:
             stack.push_async_callback(worker.kill)
         await asyncio.gather(*(worker.start() for worker in workers))
         runtime = await stack.enter_async_context(new_runtime(CONFIG))
         port = await stack.enter_async_context(listening(runtime))
-        publisher(runtime)([worker.endpoint for worker in workers])
+        publisher(runtime)([prefill, *(worker.endpoint for worker in workers)])
         yield f"http://127.0.0.1:{port}", runtime, workers
 
 
@@ -163,12 +162,17 @@ def without_cached(answer: Told) -> Told:
 
 @pytest.mark.timeout(60 + 15 * KILLS)
 async def test_no_stream_is_lost_when_decode_workers_are_killed(
-    tiny_checkpoint: Path, record_testsuite_property: Callable[[str, object], None]
+    tiny_checkpoint: Path, start_worker: Any, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    async with service(tiny_checkpoint) as (url, runtime, workers), aiohttp.ClientSession() as session:
-        alone = workers[0].endpoint
-        mixed = f"http://{alone.address}:{alone.port}"
-        expected = [without_cached(await told(session, mixed, index)) for index in range(CLIENTS)]
+    engine = {"block_size": 8, "num_blocks": 512, "max_batched_tokens": 128, "max_model_len": 400}
+    prefill = await start_worker(role="prefill", engine=engine)
+    given = endpoint("prefill", Role.PREFILL, prefill.running.http_port)
+    async with (
+        service(tiny_checkpoint, given) as (url, runtime, workers),
+        aiohttp.ClientSession() as session,
+    ):
+        whole = await asyncio.gather(*(told(session, prefill.url, index) for index in range(CLIENTS)))
+        expected = [without_cached(answer) for answer in whole]
         assert all(answer.done and answer.finish == "length" for answer in expected)
         for round_ in range(KILLS):
             victim = workers[round_ % 2]

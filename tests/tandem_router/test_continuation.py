@@ -166,7 +166,7 @@ def joined_stream(
 PROMPTS = st.lists(st.integers(0, len(PIECES) - 1), min_size=1, max_size=6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     api=st.sampled_from([Api.CHAT, Api.COMPLETION]),
     prompt=PROMPTS,
@@ -192,7 +192,7 @@ def test_any_cuts_of_a_vllm_stream_give_the_same_answer(
     assert got["ids"] == [], "nobody asked for them"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     prompt=PROMPTS,
     cuts=st.lists(st.integers(0, 10**6), min_size=1, max_size=3),

@@ -26,7 +26,7 @@ def test_old_prefills_are_forgotten() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.floats(0.01, 0.99), st.lists(st.floats(0.0, 100.0), min_size=MIN_KNOWN, max_size=600))
+@given(st.floats(0.01, 0.99), st.lists(st.floats(0.001, 100.0), min_size=MIN_KNOWN, max_size=600))
 def test_about_the_share_answers_before(share: float, times: list[float]) -> None:
     hedger = Hedger(share)
     for seconds in times:
