@@ -19,19 +19,19 @@ def long_prompts(rate: float, seconds: float) -> Load:
 
 
 def test_predictions_are_near_what_comes_while_workers_differ_from_their_profile() -> None:
-    report = run(fleet(2, 2), chat(0.7 * SUSTAINABLE, 40))
+    report = run(fleet(2, 2), chat(0.7 * SUSTAINABLE, 25))
     assert report.ttft_error() < 0.1
     assert report.tpot_error() < 0.05
 
 
 def test_predictions_are_near_what_comes_with_long_prompts() -> None:
-    report = run(fleet(3, 2, objective=Objective(5.0, 0.05)), long_prompts(2.0, 200))
+    report = run(fleet(3, 2, objective=Objective(5.0, 0.05)), long_prompts(2.0, 150))
     assert report.ttft_error() < 0.1
     assert report.tpot_error() < 0.1
 
 
 def test_predictions_are_found_without_a_profile() -> None:
-    report = run(replace(fleet(2, 2), profile=None), chat(0.6 * SUSTAINABLE, 40))
+    report = run(replace(fleet(2, 2), profile=None), chat(0.6 * SUSTAINABLE, 25))
     assert report.ttft_error() < 0.1
     assert report.tpot_error() < 0.1
 
@@ -43,7 +43,7 @@ def test_goodput_at_three_times_the_sustainable_load_stays_near_the_best() -> No
 
 
 def test_two_routers_that_share_nothing_are_as_good_as_one() -> None:
-    found = replicas(fleet(2, 2), chat(0.9 * SUSTAINABLE, 40))
+    found = replicas(fleet(2, 2), chat(0.9 * SUSTAINABLE, 30))
     assert found[2].goodput() >= 0.97 * found[1].goodput()
 
 
