@@ -104,6 +104,8 @@ denied = {denied!r}
 class Without:
     def __init__(self, finder):
         self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
     def find_spec(self, name, path=None, target=None):
         return None if name.partition(".")[0] in denied else self.finder.find_spec(name, path, target)
 sys.meta_path[:] = map(Without, sys.meta_path)
