@@ -45,13 +45,6 @@ class SentPrefixes:
             depth -= 1 + depth // 8
         return found
 
-    def forget(self, workers: frozenset[str]) -> None:
-        """These are gone."""
-        for value, names in list(self._blocks.items()):
-            names[:] = [name for name in names if name not in workers]
-            if not names:
-                del self._blocks[value]
-
     def check_integrity(self) -> None:
         """Raises AssertionError if a bound is broken."""
         if len(self._blocks) > self._capacity:
