@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tandem_router.nesting import MAX_NESTING, too_deep
+
 _members_of: Callable[[bytes], dict[str, Any]] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _value_of = msgspec.json.Decoder().decode
 _key_text = msgspec.json.Encoder().encode
@@ -90,8 +92,7 @@ def new_members(values: Mapping[str, Any]) -> dict[str, Member]:
 def parse_object(data: bytes) -> JsonBody:
     """Parses one JSON object. Raises BodyError for anything else, with the place where there is one.
 
-    Refused too: a key twice at the top level, NaN and infinities, and nesting deeper than the
-    interpreter's stack.
+    Refused too: a key twice at the top level, NaN and infinities, and nesting deeper than MAX_NESTING.
     """
     try:
         if not data.isascii():
@@ -105,6 +106,8 @@ def parse_object(data: bytes) -> JsonBody:
         raise BodyError(str(error)) from error
     except RecursionError as error:
         raise BodyError("the body is nested too deeply") from error
+    if too_deep(data):
+        raise BodyError(f"the body is nested deeper than {MAX_NESTING} levels")
     if not _accounts_for(raw, len(data)):
         _refuse_repeats(data)
     return JsonBody(raw)
