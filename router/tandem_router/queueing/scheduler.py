@@ -109,7 +109,10 @@ class Scheduler:
         Where those that are left only lack room, it waits again, in its old place. Workers that were merely
         busy are asked again then, whatever `constraint` says. Without a worker left it still has to be ended.
         """
-        running = self._running[request_id]
+        running = self._running.get(request_id)
+        if running is None:
+            # It waited for others before, in vain.
+            return NoChoice(Reason.NO_CAPACITY)
         waiting = running.waiting
         waiting.info = info or waiting.info
         model = self._model(waiting.info.model)

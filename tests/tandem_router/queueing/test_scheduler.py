@@ -136,6 +136,7 @@ def test_a_request_that_every_worker_refuses_waits_in_its_place(fleet: Any, ask:
         scheduler.busy(name, 0.0)
         answer = scheduler.again(request.request_id, Constraint(avoid=avoid), 0.0)
         if isinstance(answer, Start):
+            assert answer.choice.prefill is not None
             assert answer.choice.prefill.name not in avoid
             choice = answer.choice
     assert isinstance(answer, Wait)
@@ -151,3 +152,18 @@ def test_a_request_without_workers_left_is_told_so(fleet: Any, ask: Any) -> None
     answer = scheduler.again(request.request_id, Constraint(avoid=frozenset({"p0"})), 0.1)
     assert isinstance(answer, NoChoice)
     assert len(workers.loads) == 0
+
+
+def test_a_request_that_waited_again_in_vain_has_no_workers(fleet: Any, ask: Any) -> None:
+    scheduler = fleet().scheduler(Tier("quick", ttft=1.0))
+    request = ask(1, "quick")
+    scheduler.submit(request, 0.0)
+    for now in (0.0, 0.9):
+        scheduler.busy("p0", now)
+    avoid = Constraint(avoid=frozenset({"p0"}))
+    assert isinstance(scheduler.again(request.request_id, avoid, 0.9), Wait)
+    scheduler.busy("p0", 0.95)
+    (refused,) = scheduler.tick(1.0)
+    assert refused.reason is Reason.UNATTAINABLE
+    assert isinstance(scheduler.again(request.request_id, avoid, 1.0), NoChoice)
+    assert scheduler.left(request.request_id, 1.0) == []
