@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from tandem_router.engines import vllm
+from tandem_router.types import Pair, RequestInfo
 from tandem_sim.engines.engine import SimEngine
 from tandem_sim.engines.faults import Fault
 from tandem_sim.engines.settings import Protocol, Settings
@@ -39,6 +40,16 @@ async def ask(running: Fleet, *, stream: bool, **changes: Any) -> tuple[str, str
         return body, response.headers["x-tandem-path"]
 
 
+def predicts(running: Fleet) -> bool:
+    """Whether the router has seen enough to say how long decoding takes."""
+    info = RequestInfo("id", "fake", 1200, stream=False, max_tokens=6)
+    views, (prefill, decode) = running.runtime.views, running.endpoints()
+    predictor = views.predictor
+    return (
+        predictor is not None and predictor.predict(info, Pair(prefill, decode), views.of(info)) is not None
+    )
+
+
 def chunks(body: str) -> list[Any]:
     return [json.loads(line[6:]) for line in body.splitlines() if line.startswith("data: {")]
 
@@ -54,10 +65,11 @@ async def test_kv_that_is_pulled_after_its_lease_is_never_served(
 ) -> None:
     """vLLM says 200 and gives wrong tokens. Without a stream, decoding has to be predictable."""
     monkeypatch.setattr(vllm, "LEASE_SECONDS", 0.6)
-    settings = Settings(lease_seconds=0.6, slow_seconds=0.9, token_seconds=0.002)
+    settings = Settings(lease_seconds=0.6, slow_seconds=5.0, token_seconds=0.002)
     async with fleet(*pair(settings), config=ALWAYS) as running:
-        for _ in range(24):
-            await ask(running, stream=True, max_tokens=12)
+        async with asyncio.timeout(20):
+            while not predicts(running):
+                await ask(running, stream=True, max_tokens=12)
         running.engines[1].faults.inject(Fault.LATE_PULL)
         body, path = await ask(running, stream=stream)
         assert (text_of(body), path) == (TEXT, "fallback")
