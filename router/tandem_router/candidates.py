@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tandem_router.engines.limits import HANDOVER_ONLY
-from tandem_router.rendezvous import ranked
+from tandem_router.rendezvous import key_of, ranked, slot_of
 from tandem_router.types import Endpoint, Role
 
 _OWNERS = 2
-_MAX_KEYS = 4096
 
 
 class Roster(tuple[Endpoint, ...]):
@@ -27,17 +26,19 @@ class Roster(tuple[Endpoint, ...]):
 
     def owners(self, key: int) -> list[int]:
         """Indices of the first workers for `key`, by rendezvous hashing."""
-        known = self._owners
-        found = known.get(key)
+        slot = slot_of(key)
+        found = self._owners.get(slot)
         if found is None:
-            if len(known) >= _MAX_KEYS:
-                known.clear()
-            found = known[key] = ranked(key, self, _OWNERS)
+            found = self._owners[slot] = ranked(slot, self._seeds, _OWNERS)
         return found
 
     @cached_property
     def _owners(self) -> dict[int, list[int]]:
         return {}
+
+    @cached_property
+    def _seeds(self) -> list[int]:
+        return [key_of(name) for name in self.names]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,9 @@ only the keys that it wins or loses.
 from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from heapq import nlargest
 
-from tandem_router.types import Endpoint
-
+SLOTS = 4096
+"""Keys share so many rankings of the workers, each worked out once until the workers change."""
 _MASK = 2**64 - 1
 _ODD = 0x9E3779B97F4A7C15
 
@@ -21,16 +20,24 @@ def key_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+def slot_of(key: int) -> int:
+    return ((key * _ODD) & _MASK) >> 52
+
+
 @lru_cache(maxsize=1 << 16)
-def weight(key: int, name: str) -> int:
-    """How much this worker is the key's: 64 bits, independent among workers and keys."""
-    mixed = ((key_of(name) ^ key) * _ODD) & _MASK
+def weight(slot: int, name: str) -> int:
+    """How much this worker is the slot's: independent among workers and slots."""
+    mixed = ((key_of(name) ^ (slot + 1) * _ODD) * _ODD) & _MASK
     return ((mixed ^ (mixed >> 32)) * _ODD) & _MASK
 
 
-def ranked(key: int, endpoints: Sequence[Endpoint], count: int) -> list[int]:
-    """Indices of the first `count` workers for `key`, the owner first."""
-    weights = [weight(key, e.name) for e in endpoints]
-    if count == 1:
-        return [weights.index(max(weights))]
-    return nlargest(count, range(len(weights)), key=weights.__getitem__)
+def ranked(slot: int, seeds: Sequence[int], count: int) -> list[int]:
+    """Indices of the first `count` workers for a slot, the owner first. `seeds`: `key_of` their names."""
+    spread, odd, mask = (slot + 1) * _ODD, _ODD, _MASK
+    mixed = [((seed ^ spread) * odd) & mask for seed in seeds]
+    weights = [((value ^ (value >> 32)) * odd) & mask for value in mixed]
+    found: list[int] = []
+    for _ in range(min(count, len(weights))):
+        found.append(weights.index(max(weights)))
+        weights[found[-1]] = -1
+    return found

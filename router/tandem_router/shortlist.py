@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
+from operator import itemgetter
 
 from tandem_router.candidates import Roster
-from tandem_router.policies.load import room_taken
+from tandem_router.policies.load import taken_by
 from tandem_router.prefix import affinity_keys
 from tandem_router.question import Question
 from tandem_router.types import Endpoint
@@ -13,6 +14,7 @@ ENOUGH = 9
 """So many workers of a role are all rated."""
 _TOO_FEW = 3
 _MATCHED, _LEAST_LOADED = 2, 3
+_LOOKED_AT, _COMPARED = 256, 16
 
 
 def shortlist(ask: Question, roster: Roster) -> Sequence[Endpoint]:
@@ -51,18 +53,23 @@ def _worthwhile(ask: Question, roster: Roster) -> list[Endpoint]:
 
 
 def _least_loaded(ask: Question, roster: Roster) -> list[int]:
-    """Nobody has less to do than the idle: the first of them are enough."""
+    """Nobody has less to do than the idle; else the best of some, far better than one by chance."""
     loads, barred, names = ask.view.loads, ask.barred, roster.names
     idle: list[int] = []
-    for index in _from_anywhere(ask, roster):
+    busy: list[tuple[float, int]] = []
+    for index in islice(_from_anywhere(ask, roster), _LOOKED_AT):
         name = names[index]
-        if name not in loads and name not in barred:
+        if name in barred:
+            continue
+        load = loads.get(name)
+        if load is None:
             idle.append(index)
             if len(idle) == _LEAST_LOADED:
                 return idle
-    taken = room_taken(roster, ask.view)
-    order = [index for index in _from_anywhere(ask, roster) if names[index] not in barred]
-    return sorted(order, key=taken.__getitem__)[:_LEAST_LOADED]
+        elif len(busy) < _COMPARED:
+            busy.append((taken_by(load), index))
+    busy.sort(key=itemgetter(0))
+    return idle + [index for _, index in busy[: _LEAST_LOADED - len(idle)]]
 
 
 def _matched(ask: Question, roster: Roster) -> list[int]:

@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 
 from tandem_router.policies import Rating, View
-from tandem_router.types import Endpoint, RequestInfo
+from tandem_router.types import Endpoint, Load, RequestInfo
 
 TOKENS_PER_REQUEST = 2048
 """Prompt tokens in flight that weigh as much as one more request."""
 
 
+def taken_by(load: Load) -> float:
+    """In requests."""
+    return load.requests + load.tokens / TOKENS_PER_REQUEST
+
+
 def room_taken(endpoints: Sequence[Endpoint], view: View) -> list[float]:
     """What this router has in flight on each, in requests."""
     loads = view.loads
-    return [
-        load.requests + load.tokens / TOKENS_PER_REQUEST if (load := loads.get(e.name)) else 0.0
-        for e in endpoints
-    ]
+    return [taken_by(loads[e.name]) if e.name in loads else 0.0 for e in endpoints]
 
 
 class LeastLoaded(Rating):

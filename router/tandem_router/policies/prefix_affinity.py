@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from tandem_router.policies import Rating, View
 from tandem_router.policies.load import room_taken
 from tandem_router.prefix import prefix_key
-from tandem_router.rendezvous import weight
+from tandem_router.rendezvous import slot_of, weight
 from tandem_router.types import Endpoint, RequestInfo
 
 LOAD_FACTOR = 1.25
@@ -20,7 +20,8 @@ SLACK = 3.0
 
 def by_ownership(key: int, endpoints: Sequence[Endpoint], view: View) -> list[float]:
     """1 for the first owner of `key` that is not overloaded, 0 for all others."""
-    weights = [weight(key, e.name) for e in endpoints]
+    slot = slot_of(key)
+    weights = [weight(slot, e.name) for e in endpoints]
     ratings = [0.0] * len(endpoints)
     owner = weights.index(max(weights))
     if endpoints[owner].name in view.loads:
