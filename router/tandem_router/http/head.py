@@ -1,11 +1,14 @@
 """The heads of HTTP/1 messages, read strictly: what could be understood in two ways is refused. Pure."""
 
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_HEAD_BYTES = 32 * 2**10
 MAX_FIELDS = 100
 END = b"\r\n\r\n"
+MAX_REMEMBERED_BYTES = 512
 
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST = re.compile(rf"({_NAME}) ([!-~]+) HTTP/1\.([01])")
@@ -46,7 +49,7 @@ class ResponseHead(NamedTuple):
     """`length` None: in chunks if `chunked`, else until the connection closes."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     length: int | None
     chunked: bool
     keep_alive: bool
@@ -69,6 +72,10 @@ def read_request(data: bytes) -> RequestHead:
 
 def read_response(data: bytes) -> ResponseHead:
     """An answer's head, without the blank line that ends it. Raises HttpError."""
+    return _remembered(data) if len(data) <= MAX_REMEMBERED_BYTES else _read_response(data)
+
+
+def _read_response(data: bytes) -> ResponseHead:
     line, headers = _split(data)
     match = _STATUS.fullmatch(line)
     if match is None:
@@ -79,6 +86,10 @@ def read_response(data: bytes) -> ResponseHead:
         length, chunked = 0, False
     keep_alive = _keeps(headers, match[1]) and (chunked or length is not None)
     return ResponseHead(status, headers, length, chunked, keep_alive)
+
+
+# Within a second the heads of a worker's streams are the same, and most of those of its prefill answers.
+_remembered = lru_cache(maxsize=1024)(_read_response)
 
 
 def _split(data: bytes) -> tuple[str, dict[str, str]]:
