@@ -11,6 +11,7 @@ from math import inf
 from tandem_router.moves import Leg
 from tandem_router.queueing.capacity import Capacity
 from tandem_router.queueing.decisions import NOTHING, Decision, Reason, Refuse, Served, Start, Wait
+from tandem_router.queueing.lessons import learn
 from tandem_router.queueing.line import LATE, OFFLINE, PARKED
 from tandem_router.queueing.policy import QueuePolicy
 from tandem_router.queueing.reserve import prefill_side
@@ -87,7 +88,8 @@ class Scheduler:
         else:
             del self._running[request_id]
             roomier = self._capacity.end_decode(running.held, now)
-            self._account(model, running, served, now)
+            kv_used = None if model.congestion is None else self._capacity.kv_used()
+            learn(self._policy, model, running, served, now, kv_used)
         return self._dispatch(now) if roomier or model.held_back else []
 
     def first_token(self, request_id: str, now: float) -> list[Decision]:
@@ -392,20 +394,3 @@ class Scheduler:
             return True
         prediction = self._predict(waiting.info, choice)
         return prediction is None or prediction.tpot <= tier.tpot
-
-    def _account(self, model: Model, running: Running, served: Served, now: float) -> None:
-        """What the end of a request teaches: lengths, shares, sessions, congestion."""
-        waiting, policy = running.waiting, self._policy
-        info = waiting.info
-        if served.output_tokens:
-            seconds = None if running.first_token is None else now - running.first_token
-            model.estimates.answered(info, served.output_tokens, seconds)
-        if policy.fair is not None:
-            policy.fair.charge(info.tenant, 0, served.output_tokens - waiting.charged)
-        if not info.session or policy.programs is None:
-            return
-        policy.programs.ended(info.session, now)
-        if model.congestion is not None:
-            model.congestion.ended(info.session, policy.programs.expiry(info.session))
-            hit = served.cached_share if waiting.later_call else None
-            model.congestion.signal(now, hit=hit, kv_used=self._capacity.kv_used())
