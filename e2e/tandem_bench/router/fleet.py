@@ -6,12 +6,15 @@ from pathlib import Path
 from tandem_bench.router.peers import DECODE, HOST, PREFILL, REGULAR
 
 MODEL = "mock"
+SETTINGS = {"queueing": {"decodes": 4096, "prefillAhead": "10m"}}
+"""The mock engines take all that comes, as other routers let it come: nothing shall wait in the router."""
 
 
 def write(work: Path) -> None:
-    """endpoints.json for Tandem, litellm.yaml for LiteLLM."""
+    """endpoints.json and settings.json for Tandem, litellm.yaml for LiteLLM."""
     work.mkdir(parents=True, exist_ok=True)
     (work / "endpoints.json").write_text(json.dumps(endpoints(), indent=1))
+    (work / "settings.json").write_text(json.dumps(SETTINGS))
     (work / "litellm.yaml").write_text(litellm())
 
 

@@ -54,11 +54,16 @@ class Peer:
 DIRECT = Peer("direct", "no router: the load generator asks a regular engine", port=REGULAR[0])
 
 TANDEM_COMMAND = (
-    "{python}", "-m", "tandem_router", "--discovery", "file:{work}/endpoints.json",
+    "{python}", "-m", "tandem_router", "--discovery", "file:{work}/endpoints.json", "--settings", "@{work}/settings.json",
     "--host", HOST, "--port", str(ROUTER_PORT),
 )  # fmt: skip
 
-TANDEM = Peer("tandem", "this repository's router, scheduling on, one process", TANDEM_COMMAND, two_legs=True)
+TANDEM = Peer(
+    "tandem",
+    "this repository's router as it is by default: scheduling, prediction and queueing on, one process",
+    TANDEM_COMMAND,
+    two_legs=True,
+)
 
 TANDEM_TWICE = Peer(
     "tandem-2-processes",
