@@ -48,6 +48,8 @@ def _reserved(host: str, port: int) -> socket.socket:
     """A socket that holds the port but takes no connections, so that nobody else gets it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     holder = socket.socket(family, socket.SOCK_STREAM)
+    # Connections of an earlier router may still be in TIME_WAIT.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         holder.bind((host, port))
