@@ -133,10 +133,11 @@ class Front(asyncio.Protocol):
     def answered(self, *, keep_alive: bool) -> None:
         """The request that was under way has its answer."""
         self._request = None
+        # Also when it closes: a client that never reads would keep its last answer here for ever.
+        self.deadline = self._loop.time() + KEEPALIVE_SECONDS
         if not keep_alive:
             self.transport.close()
             return
-        self.deadline = self._loop.time() + KEEPALIVE_SECONDS
         if self._buffer:
             self.transport.resume_reading()
             self._loop.call_soon(self._next)

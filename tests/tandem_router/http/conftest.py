@@ -26,7 +26,7 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.closed = self.reading_paused = False
+        self.closed = self.aborted = self.reading_paused = False
         self.protocol: asyncio.BaseProtocol | None = None
 
     def write(self, data: Any) -> None:
@@ -42,7 +42,7 @@ class Wire(asyncio.Transport):
         self.closed = True
 
     def abort(self) -> None:
-        self.closed = True
+        self.closed = self.aborted = True
 
     def is_closing(self) -> bool:
         return self.closed

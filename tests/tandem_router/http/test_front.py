@@ -262,6 +262,23 @@ async def test_a_client_that_does_not_read_its_answers_gets_no_more(
     service.deadlines.close()
 
 
+async def test_a_last_answer_that_is_never_read_is_given_up(
+    new_service: Callable[..., Any], new_wire: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front, "KEEPALIVE_SECONDS", 0.05)
+    service, wire = new_service(closing=True), new_wire()
+    protocol = Front(service, asyncio.get_running_loop())
+    protocol.connection_made(wire)
+    protocol.data_received(SIZED)
+    await asyncio.sleep(0)
+    assert wire.closed
+    assert not wire.aborted
+    await asyncio.sleep(0.15)
+    assert wire.aborted
+    protocol.connection_lost(None)
+    service.deadlines.close()
+
+
 async def test_small_pieces_are_not_held_back_by_the_kernel(
     serving: Any, new_service: Callable[..., Any]
 ) -> None:
