@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from tandem_router.policies import registry
-from tandem_sim.engines.settings import Settings
+from tandem_sim.engines.settings import EventFormat, Role, Settings
 from tandem_sim.fleet import CONFIG, Fleet, fleet
 from tandem_wire.router_settings import KvEvents, RouterSettings, Scheduling
 
@@ -19,7 +19,7 @@ EVENTS_PORT, REPLAY_PORT = 25_557, 25_558
 
 def engines(count: int, base: Settings = BASE) -> list[Settings]:
     """Prefill and decode workers, each at a loopback address of its own."""
-    roles = ("prefill", "decode")
+    roles: tuple[Role, ...] = ("prefill", "decode")
     return [
         replace(base, role=role, host=f"127.0.7.{10 * index + number + 1}")
         for index in range(count)
@@ -64,7 +64,7 @@ async def test_equal_beginnings_meet_where_they_are_cached() -> None:
 
 
 @pytest.mark.parametrize("fmt", ["array", "map"])
-async def test_kv_events_tell_where_a_prompt_is_that_the_router_never_sent(fmt: str) -> None:
+async def test_kv_events_tell_where_a_prompt_is_that_the_router_never_sent(fmt: EventFormat) -> None:
     base = replace(BASE, events=fmt, events_port=EVENTS_PORT, replay_port=REPLAY_PORT)
     events = KvEvents(port=EVENTS_PORT, replay_port=REPLAY_PORT)
     config = replace(CONFIG, settings=RouterSettings(scheduling=Scheduling(kv_events=events)))
