@@ -51,8 +51,8 @@ def _is_ready(status: Mapping[str, Any]) -> bool:
 
 
 def _place(labels: Mapping[str, str], notes: Mapping[str, str], spec: Mapping[str, Any]) -> str:
-    """Where the pod is, if the service asks. Only in clusters with PodTopologyLabels do pods have their node's
-    labels; of others the node is known.
+    """Where the pod is, if the service asks. Only in clusters with PodTopologyLabels do pods have their
+    node's labels; of others the node is known.
     """
     key = notes.get(f"{_PREFIX}/topology-key")
     return (labels.get(key) or spec.get("nodeName") or "") if key else ""
