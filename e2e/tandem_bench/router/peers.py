@@ -54,8 +54,8 @@ class Peer:
 DIRECT = Peer("direct", "no router: the load generator asks a regular engine", port=REGULAR[0])
 
 TANDEM_COMMAND = (
-    "{python}", "-m", "tandem_router", "--discovery", "file:{work}/endpoints.json", "--settings", "@{work}/settings.json",
-    "--host", HOST, "--port", str(ROUTER_PORT),
+    "{python}", "-m", "tandem_router", "--discovery", "file:{work}/endpoints.json",
+    "--settings", "@{work}/settings.json", "--host", HOST, "--port", str(ROUTER_PORT),
 )  # fmt: skip
 
 TANDEM = Peer(
