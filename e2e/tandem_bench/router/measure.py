@@ -41,6 +41,11 @@ class Router:
     cores: Cores
     pids: tuple[int, ...]
 
+    @property
+    def busy(self) -> frozenset[int]:
+        """The cores on which nobody else should be."""
+        return self.cores.all if self.pids else self.cores.engine | self.cores.load
+
 
 @contextmanager
 def started(peer: Peer, programs: Path, work: Path, cores: Cores) -> Iterator[Router]:
@@ -92,7 +97,7 @@ def measure(router: Router, phase: Phase, engines: int, *, scale: float = 1.0) -
     engine.configure(phase.engine)
     counted = engine.counters()
     everything = (*router.pids, engines)
-    watch = _Watch(router.cores.all, lambda: sum(map(machine.cpu_seconds, everything)))
+    watch = _Watch(router.busy, lambda: sum(map(machine.cpu_seconds, everything)))
     before, begin = [machine.cpu_seconds(pid) for pid in everything], time.monotonic()
     sample = _load(router, phase, scale)
     seconds = time.monotonic() - begin
