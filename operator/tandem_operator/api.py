@@ -231,8 +231,8 @@ class LLMServiceSpec(Api):
         default=(),
         max_length=32,
         json_schema_extra={"x-key": "name"},
-        description="More latency tiers; requests name theirs in the header x-tandem-class. Class `default` is"
-        " `slo`, unless it is described here.",
+        description="More latency tiers; requests name theirs in the header x-tandem-class. Class `default`"
+        " is `slo`, unless it is described here.",
     )
     pools: tuple[Pool, ...] = Field(
         min_length=1, max_length=MAX_POOLS, json_schema_extra={"x-key": "name"}, description="The workers."

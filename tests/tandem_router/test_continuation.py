@@ -83,7 +83,7 @@ class VllmEngine:
         if ids[-1] - len(PIECES) in (0, 1, 3):
             return ids[-1] + 1
         number = sum((i + 1) * t * 31 for i, t in enumerate(ids)) * 2654435761 // 977
-        choices = [*range(len(PIECES) + 1), len(PIECES) + 3]
+        choices: list[int] = [*range(len(PIECES) + 1), len(PIECES) + 3]
         return choices[number % len(choices)]
 
     def _event(self, choice: dict[str, Any], chat: bool, prompt: list[int] | None) -> bytes:

@@ -20,9 +20,9 @@ def _path(body: dict[str, Any]) -> str:
 
 async def _stream(worker: Any, **body: Any) -> list[Any]:
     """The chunks of an answer with its token ids, and its usage chunk at the end."""
-    *chunks, done = await worker.events(_path(body), return_token_ids=True, **USAGE, **body)
-    assert done == "[DONE]"
-    return chunks
+    events: list[Any] = await worker.events(_path(body), return_token_ids=True, **USAGE, **body)
+    assert events.pop() == "[DONE]"
+    return events
 
 
 def _text(chunks: list[Any]) -> str:

@@ -192,7 +192,8 @@ async def test_a_bad_spec_changes_nothing_and_says_what_is_wrong(running: Operat
     assert outcome.fault is not None
     assert conditions(api)["Degraded"] == ("True", "InvalidSpec")
     assert conditions(api)["Available"] == ("True", "Serving"), "what runs goes on"
-    assert api.events("InvalidSpec") == ["spec.kvTransfer.connector: connector nixl needs engine type vllm or sglang or trtllm"]
+    told = "connector nixl needs engine type vllm or sglang or trtllm"
+    assert api.events("InvalidSpec") == [f"spec.kvTransfer.connector: {told}"]
     after = {path: item for path, item in api.objects.items() if path in before}
     assert after == before
     assert api.named("LLMService", "base")["status"]["observedGeneration"] == 2
