@@ -11,7 +11,7 @@ from tandem_bench.router.figures import FIGURES, Figure, pace, scaling, values
 from tandem_bench.router.machine import MachineError, share_out
 from tandem_bench.router.result import Result, conclude, read, write
 from tandem_bench.router.samples import Sample, SampleFile, quietest
-from tandem_bench.router.tables import figures_table, markdown, ratio, ratio_table, verdict
+from tandem_bench.router.tables import figures_table, goals_table, markdown, ratio, ratio_table, verdict
 
 COUNTERS = ("aborts", "requests", "handovers")
 MORE = Figure(
@@ -115,6 +115,13 @@ def test_tables_hold_only_what_was_measured() -> None:
     assert "bare-proxy" not in figures_table(result)
     assert "1 MiB" not in figures_table(result)
     assert ratio_table(result).count("\n") >= 2
+
+
+def test_a_goal_that_was_not_measured_is_shown_as_that() -> None:
+    lines = goals_table(conclude([sample("tandem", 10_000.0)], 1, {}, {})).splitlines()
+    reached = {line.split("|")[1].strip(): line.split("|")[5].strip() for line in lines[2:]}
+    assert reached["requests/s, 64 clients, 256 B prompts"] == "must"
+    assert reached["CPU per request, 1 MiB prompts, ms"] == "not measured"
 
 
 def test_a_table_is_aligned() -> None:

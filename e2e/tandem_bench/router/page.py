@@ -6,7 +6,7 @@ from pathlib import Path
 from tandem_bench.paths import REPO
 from tandem_bench.router.peers import PEERS
 from tandem_bench.router.result import Result, read
-from tandem_bench.router.tables import figures_table, markdown, measured, ratio_table
+from tandem_bench.router.tables import figures_table, goals_table, markdown, measured, ratio_table
 
 PAGE = REPO / "docs" / "results.md"
 RECORD = REPO / "docs" / "results" / "router.json"
@@ -49,6 +49,10 @@ def part(result: Result) -> str:
             f" {noise['short_streams']} short streams.",
             "",
             figures_table(result),
+            "",
+            "What Tandem has to reach (`here`: at the pace of the two Rust routers in this run):",
+            "",
+            goals_table(result),
             "",
             "Tandem's median over the peer's, so that more is better (worst to best pair of repetitions):",
             "",

@@ -24,11 +24,23 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
 
 
 def figures_table(result: Result) -> str:
-    """Median (lowest to highest repetition) of each figure, and whether Tandem has reached what it must."""
+    """Median (lowest to highest repetition) of each figure."""
     peers = measured(result)
-    header = ["", *peers, "must", "aim", "reached", "must here", "aim here", "reached"]
-    rows = [_figure_row(figure, result.figures.get(figure.name, {}), peers) for figure in (*FIGURES, SCALING)]
-    return markdown(header, [row for row in rows if any(cell != NONE for cell in row[1:-6])])
+    rows = []
+    for figure in FIGURES:
+        if found := result.figures.get(figure.name):
+            rows.append([_title(figure), *(_spread(found.get(name), figure.digits) for name in peers)])
+    return markdown(["", *peers], rows)
+
+
+def goals_table(result: Result) -> str:
+    """What Tandem has to reach, and whether it does: as the goals stand, and at the peers' pace here."""
+    rows = [
+        _goal_row(figure, result.figures.get(figure.name, {}))
+        for figure in (*FIGURES, SCALING)
+        if figure.must is not None
+    ]
+    return markdown(["", "tandem", "must", "aim", "reached", "must here", "aim here", "reached here"], rows)
 
 
 def ratio_table(result: Result) -> str:
@@ -77,12 +89,11 @@ def verdict(figure: Figure, ours: Sequence[float] | None, pace: float = 1.0) -> 
     return "must" if reaches(figure.must) else "no"
 
 
-def _figure_row(figure: Figure, found: Values, peers: Sequence[str]) -> list[str]:
-    cells = [_spread(found.get(name), figure.digits) for name in peers]
+def _goal_row(figure: Figure, found: Values) -> list[str]:
     ours, scale = found.get(TANDEM.name), pace(figure, found)
     there = [*_bounds(figure, 1.0), verdict(figure, ours)]
     here = [NONE] * 3 if scale is None else [*_bounds(figure, scale), verdict(figure, ours, scale)]
-    return [_title(figure), *cells, *there, *here]
+    return [_title(figure), _spread(ours, figure.digits), *there, *here]
 
 
 def _bounds(figure: Figure, scale: float) -> list[str]:
