@@ -26,10 +26,11 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
 def figures_table(result: Result) -> str:
     """Median (lowest to highest repetition) of each figure."""
     peers = measured(result)
-    rows = []
-    for figure in FIGURES:
-        if found := result.figures.get(figure.name):
-            rows.append([_title(figure), *(_spread(found.get(name), figure.digits) for name in peers)])
+    rows = [
+        [_title(figure), *(_spread(found.get(name), figure.digits) for name in peers)]
+        for figure in FIGURES
+        if (found := result.figures.get(figure.name))
+    ]
     return markdown(["", *peers], rows)
 
 
