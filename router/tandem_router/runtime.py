@@ -29,7 +29,7 @@ from tandem_router.views import Views
 from tandem_router.watchers import Watchers
 
 Clock = Callable[[], float]
-"""The loop's time in seconds."""
+"""Seconds since the same moment as the loop's time, but finer."""
 
 
 def _new_id() -> str:

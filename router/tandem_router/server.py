@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -49,7 +50,8 @@ async def new_runtime(config: RouterConfig, policy: Policy = DEFAULT) -> AsyncIt
     releaser = KvReleaser(directory.knows_address)
     admission = Admission(config.max_in_flight)
     upstreams = Upstreams(directory.knows)
-    clock = asyncio.get_running_loop().time
+    # Not the loop's time: uvloop counts whole milliseconds.
+    clock = time.monotonic
     peers = Peers(lambda prefill, probe: ask_peer(upstreams, prefill, probe, clock() + PROBE_SECONDS))
     try:
         health = HealthWatch(config.settings.recovery, metrics, clock)

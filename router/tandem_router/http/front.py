@@ -1,6 +1,7 @@
 """The clients' side: requests out of a connection's bytes, one answered at a time, in their order."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from math import inf
 from typing import Protocol, cast
@@ -237,7 +238,7 @@ class Front(asyncio.Protocol):
 
     def _answer(self, head: RequestHead, handler: Handler, body: bytes) -> None:
         self.deadline = inf
-        self._request = Request(self, head, body, self._loop.time())
+        self._request = Request(self, head, body, time.monotonic())
         self._task = self._loop.create_task(handler(self._request))
 
     def _refuse(self, error: HttpError) -> None:
