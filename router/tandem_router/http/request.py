@@ -67,7 +67,7 @@ class Client(Protocol):
 
 
 class Request:
-    """`received` is in monotonic time. An answer is `respond`; or `start`, `write` and `finish`; or `abort`."""
+    """`received`: monotonic time. An answer is `respond`; or `start`, `write` and `finish`; or `abort`."""
 
     __slots__ = (
         "_chunked",
