@@ -65,7 +65,7 @@ async def test_kv_that_is_pulled_after_its_lease_is_never_served(
 ) -> None:
     """vLLM says 200 and gives wrong tokens. Without a stream, decoding has to be predictable."""
     monkeypatch.setattr(vllm, "LEASE_SECONDS", 0.6)
-    settings = Settings(lease_seconds=0.6, slow_seconds=30.0, token_seconds=0.002)
+    settings = Settings(lease_seconds=0.6, slow_seconds=5.0, token_seconds=0.002)
     async with fleet(*pair(settings), config=ALWAYS) as running:
         async with asyncio.timeout(20):
             while not predicts(running):

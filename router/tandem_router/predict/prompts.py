@@ -78,6 +78,7 @@ class Prompts:
 
     def done(self, ticket: Ticket, now: float) -> Sample | None:
         """The prompt was computed. What this tells about an earlier one's time, if that is certain now."""
+        waited = ticket.sent < self.head_since
         elapsed = now - max(ticket.sent, self.head_since)
         # What took longer was computed together with a part of the next ones.
         self.credit = max(0.0, self.credit + elapsed - ticket.seconds)
@@ -87,7 +88,7 @@ class Prompts:
             self.clean = not self.outstanding and now >= self.hidden_until
             return None
         before = self.pending
-        if before is not None and elapsed < _SAME_STEP * ticket.seconds:
+        if before is not None and waited and elapsed < _SAME_STEP * ticket.seconds:
             self.pending = Sample(before.work.joined(ticket.work), before.seconds + elapsed)
             return None
         self.pending = Sample(ticket.work, elapsed)
