@@ -8,8 +8,8 @@ from tandem_operator.api import EnvVar, Manifest
 USER = 65532
 POD_IP = "$(POD_IP)"
 # Each an emptyDir of the pod alone, so what S108 warns of, a folder shared with others, it is not.
-TMP = "/tmp"  # noqa: S108
-SHARED_MEMORY = "/dev/shm"  # noqa: S108
+TMP = "/tmp"  # noqa: S108 - a mount path in the pod
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - likewise
 
 
 def downward_env() -> list[Manifest]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -25,7 +26,7 @@ class ConnectError(OSError):
     """The worker cannot be reached, or is none that the router knows."""
 
 
-class Call:
+class Call(ABC):
     """One request on its way to a worker; subclasses take in the answer. Past `deadline` it fails.
 
     After `failed`, `end` or `close` nothing comes any more.
@@ -38,20 +39,20 @@ class Call:
         self.connection: Connection | None = None
         self.closed = self.retried = False
 
-    def head(self, head: ResponseHead) -> None:
-        raise NotImplementedError
+    def head(self, head: ResponseHead) -> None:  # noqa: B027 - a call that took an answer over has no head to come
+        """The answer begins."""
 
+    @abstractmethod
     def data(self, piece: bytes) -> None:
         """Raises ValueError for what cannot be understood."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> None:
         """The answer is complete."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: Exception) -> None:
         """There will be no answer, or no more of it."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Nobody waits any more. The worker learns of it by its connection."""

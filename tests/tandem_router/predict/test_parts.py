@@ -54,6 +54,16 @@ def test_times_of_prompts_one_after_another_are_learned_apart_and_of_one_step_to
     assert together.seconds == pytest.approx(0.221)
 
 
+def test_prompts_that_did_not_overlap_are_learned_apart_however_fast() -> None:
+    prompts = Prompts()
+    seen = []
+    for sent in (0.0, 1.0, 2.0):
+        one = ticket(0.5, sent)
+        prompts.add(one)
+        seen.append(prompts.done(one, sent + 0.001))
+    assert [sample is not None for sample in seen] == [False, True, True]
+
+
 def test_nothing_is_learned_from_what_a_lost_prompt_delayed() -> None:
     prompts = Prompts()
     lost, delayed, last = ticket(0.2, 0.0), ticket(0.2, 0.0), ticket(0.2, 0.0)
